@@ -1,0 +1,24 @@
+"""Looks at a video and says in a sentence what happens, on your own machine."""
+
+from .caption import Candidate, Caption, Failure
+from .errors import CaptionerError, DatasetError, ModelError, VideoError
+
+__all__ = [
+    "Candidate",
+    "Caption",
+    "Captioner",
+    "CaptionerError",
+    "DatasetError",
+    "Failure",
+    "ModelError",
+    "VideoError",
+]
+
+
+def __getattr__(name):
+    # TensorFlow takes seconds to import: only who asks for a Captioner waits for it.
+    if name == "Captioner":
+        from .pipeline import Captioner
+
+        return Captioner
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

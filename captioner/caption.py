@@ -1,0 +1,61 @@
+"""What comes out: captions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sentence that a search found.
+
+    Attributes:
+        text: the sentence.
+        score: its length-normalised log-probability; 0 is certainty.
+    """
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What happens in a clip.
+
+    Attributes:
+        video: the clip's path, as given.
+        candidates: the sentences found, best first.
+        duration: of the clip, seconds; 0 for a still picture.
+        model: the name of the model that looked.
+    """
+
+    video: str
+    candidates: tuple[Candidate, ...]
+    duration: float
+    model: str
+
+    @property
+    def text(self) -> str:
+        """The best sentence."""
+        return self.candidates[0].text
+
+    @property
+    def score(self) -> float:
+        """The score of the best sentence."""
+        return self.candidates[0].score
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be captioned.
+
+    Attributes:
+        video: the clip's path, as given.
+        error: which file, what is wrong, what to do.
+        model: the name of the model that would have looked.
+    """
+
+    video: str
+    error: str
+    model: str

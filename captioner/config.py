@@ -1,0 +1,165 @@
+"""Every choice a model or a caption depends on: frozen dataclasses, checked when made."""
+
+from dataclasses import dataclass
+
+
+def _expect(condition: bool, expectation: str, **received):
+    if not condition:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise ValueError(f"expected {expectation}, received: {values}")
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How a clip becomes a sequence of frames.
+
+    Attributes:
+        num_frames: frames taken evenly over the clip; a shorter clip gives what it has.
+    """
+
+    num_frames: int = 8
+
+    def __post_init__(self):
+        _expect(self.num_frames >= 1, "num_frames >= 1", num_frames=self.num_frames)
+
+
+@dataclass(frozen=True)
+class CnnConfig:
+    """The shape of the bundled CNN, a plain residual network of 3x3 convolutions.
+
+    Attributes:
+        input_size: height and width of its input, pixels.
+        widths: channels of the stem and of each stage; each of them halves the resolution.
+        depths: residual blocks of each stage.
+        feature_dim: size of one feature vector; there is one for each cell of the last map.
+    """
+
+    input_size: int = 128
+    widths: tuple[int, ...] = (32, 64, 128, 224, 256)
+    depths: tuple[int, ...] = (1, 2, 2, 1)
+    feature_dim: int = 512
+
+    def __post_init__(self):
+        _expect(
+            len(self.widths) == len(self.depths) + 1,
+            "one width more than depths",
+            widths=self.widths,
+            depths=self.depths,
+        )
+        _expect(
+            self.input_size > 0 and self.input_size % 2 ** len(self.widths) == 0,
+            f"input_size to be a multiple of {2 ** len(self.widths)}",
+            input_size=self.input_size,
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "CnnConfig":
+        """The reverse of `dataclasses.asdict` after a way through JSON."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    @property
+    def grid_size(self) -> int:
+        """Height and width of the last map, regions."""
+        return self.input_size // 2 ** len(self.widths)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a `CaptionModel`.
+
+    Attributes:
+        vocab_size: tokens the model knows, the four special ones included.
+        feature_dim: size of one feature vector of the backbone.
+        num_regions: feature vectors a frame.
+        units: width of the memory, the LSTM states and the attention.
+        embedding_dim: width of the word embedding, shared with the output layer.
+        dropout: share of values dropped while training, 0 <= dropout < 1.
+    """
+
+    vocab_size: int
+    feature_dim: int
+    num_regions: int = 1
+    units: int = 384
+    embedding_dim: int = 256
+    dropout: float = 0.3
+
+    def __post_init__(self):
+        for name in ("vocab_size", "feature_dim", "num_regions", "units", "embedding_dim"):
+            value = getattr(self, name)
+            _expect(value >= 1, f"{name} >= 1", **{name: value})
+        _expect(0 <= self.dropout < 1, "0 <= dropout < 1", dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How a sentence is searched for.
+
+    With a `temperature` above 0 sentences are drawn at random; otherwise the best ones are
+    searched for: by greedy decoding with a `beam_size` of 1, else by beam search.
+
+    Attributes:
+        beam_size: hypotheses kept at each step; 1 is greedy decoding.
+        length_penalty: alpha in `log_prob / ((5 + n) / 6) ** alpha`, n counting the words
+            and END (Wu et al. 2016, "Google's Neural Machine Translation System").
+        num_captions: candidates returned for a clip, best first; at most `beam_size`,
+            unless they are drawn at random.
+        min_length: fewest words of a sentence, END not counted.
+        max_length: most words of a sentence, END not counted.
+        coverage_penalty: beta in `beta * sum(log(min(attention received, 1)))` over the
+            memory, added to the score (Wu et al. 2016); 0 is off.
+        no_repeat_ngram_size: no run of this many words appears twice in a sentence; 0 is off.
+        temperature: 0 searches; above 0 draws from `softmax(logits / temperature)`.
+        top_k: draws among this many likeliest words only; 0 is all.
+        top_p: draws among the likeliest words that together reach this probability only
+            (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"); 1 is all.
+    """
+
+    beam_size: int = 5
+    length_penalty: float = 0.6
+    num_captions: int = 1
+    min_length: int = 1
+    max_length: int = 30
+    coverage_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        _expect(self.beam_size >= 1, "beam_size >= 1", beam_size=self.beam_size)
+        _expect(
+            0 <= self.min_length <= self.max_length and self.max_length >= 1,
+            "0 <= min_length <= max_length and max_length >= 1",
+            min_length=self.min_length,
+            max_length=self.max_length,
+        )
+        for name in (
+            "length_penalty",
+            "coverage_penalty",
+            "no_repeat_ngram_size",
+            "temperature",
+            "top_k",
+        ):
+            value = getattr(self, name)
+            _expect(0 <= value < float("inf"), f"0 <= {name} < inf", **{name: value})
+        _expect(0 < self.top_p <= 1, "0 < top_p <= 1", top_p=self.top_p)
+        _expect(self.num_captions >= 1, "num_captions >= 1", num_captions=self.num_captions)
+        if self.temperature == 0:
+            _expect(
+                self.num_captions <= self.beam_size,
+                "num_captions <= beam_size when temperature is 0",
+                num_captions=self.num_captions,
+                beam_size=self.beam_size,
+            )
+            _expect(
+                self.top_k == 0 and self.top_p == 1,
+                "top_k and top_p only with a temperature above 0",
+                top_k=self.top_k,
+                top_p=self.top_p,
+                temperature=self.temperature,
+            )
+
+    @property
+    def num_hypotheses(self) -> int:
+        """Rows decoded side by side for each clip: what memory is tiled by."""
+        return self.num_captions if self.temperature > 0 else self.beam_size

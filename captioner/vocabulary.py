@@ -1,0 +1,84 @@
+"""Words <-> token ids."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PAD_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
+SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
+
+# A word, a hyphenated word, or what follows an apostrophe ("man's" and "man 's" are both
+# "man", "'s"), which `Vocabulary.decode` joins to the word before it.
+_TOKEN = re.compile(r"(?<=\w)'\w+|'s\b|\w+(?:-\w+)*")
+
+
+def tokenize(sentence: str) -> list[str]:
+    """Splits a sentence into lower-case words; punctuation is dropped."""
+    return _TOKEN.findall(sentence.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower())
+
+
+class Vocabulary:
+    """The words a model knows, in the order of its token ids.
+
+    The first four tokens are special: padding, start and end of a sentence, unknown word.
+    """
+
+    def __init__(self, tokens: Sequence[str]):
+        """Args:
+        tokens: every token, the special ones first, in the order of the ids.
+
+        Raises:
+            ValueError: the special tokens are not in front, or a token is doubled.
+        """
+        self.tokens = tuple(tokens)
+        self._ids = {token: token_id for token_id, token in enumerate(self.tokens)}
+        if self.tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            raise ValueError(f"expected {SPECIAL_TOKENS} in front, received: {self.tokens[:4]}")
+        if len(self._ids) != len(self.tokens):
+            doubled = [token for token, count in Counter(self.tokens).items() if count > 1]
+            raise ValueError(f"expected distinct tokens, received twice: {doubled[:5]}")
+
+    @classmethod
+    def build(cls, sentences: Iterable[str], min_count: int = 1) -> "Vocabulary":
+        """The words that occur at least `min_count` times, the most frequent first."""
+        counts = Counter(word for sentence in sentences for word in tokenize(sentence))
+        words = sorted(
+            (word for word, count in counts.items() if count >= min_count),
+            key=lambda word: (-counts[word], word),
+        )
+        return cls(SPECIAL_TOKENS + tuple(words))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._ids
+
+    def encode(self, sentence: str) -> list[int]:
+        """Token ids of a sentence, END last; words out of the vocabulary are UNKNOWN."""
+        return [self._ids.get(word, UNKNOWN_ID) for word in tokenize(sentence)] + [END_ID]
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The words up to END, padding left out: `"a man's hat"`."""
+        words = []
+        for token_id in token_ids:
+            if token_id == END_ID:
+                break
+            if token_id not in (PAD_ID, START_ID):
+                words.append(self.tokens[token_id])
+        return " ".join(words).replace(" '", "'")
+
+    def save(self, path: str | Path):
+        """Writes a token a line, UTF-8."""
+        Path(path).write_text("\n".join(self.tokens) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not a vocabulary.
+        """
+        return cls(Path(path).read_text(encoding="utf-8").splitlines())
