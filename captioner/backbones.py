@@ -1,0 +1,238 @@
+"""Frames -> features: the bundled CNN, a TensorFlow Hub handle or a keras.applications name."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import Model, layers, ops
+
+from .config import CnnConfig
+from .errors import ModelError
+
+BUNDLED = "bundled"
+APPLICATION_SIZE = 224  # pixels; what most networks of keras.applications were trained at
+DOWNLOAD_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network that looks at single frames.
+
+    Attributes:
+        name: `bundled`, `hub:HANDLE` or `keras:NAME`.
+        input_size: `(height, width)` in pixels that it expects of frames.
+        feature_shape: what it makes of one frame: `(feature_dim,)`, or
+            `(num_regions, feature_dim)` where it keeps regions apart.
+        network: uint8 RGB frames -> features, on one batch.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    feature_shape: tuple[int, ...]
+    network: Callable
+
+    def __call__(self, frames: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Looks at frames.
+
+        Args:
+            frames: uint8 RGB, `(num_frames, *input_size, 3)`.
+            batch_size: most frames looked at together.
+
+        Returns:
+            float32 features, `(num_frames, *feature_shape)`.
+        """
+        if frames.shape[1:] != (*self.input_size, 3):
+            raise ValueError(f"expected frames of {self.input_size}, received: {frames.shape=}")
+        batches = range(0, len(frames), batch_size)
+        features = [np.asarray(self.network(frames[i : i + batch_size])) for i in batches]
+        return np.concatenate(features).astype(np.float32, copy=False)
+
+
+def load_backbone(
+    name: str, cnn: CnnConfig | None = None, weights: str | Path | None = None
+) -> Backbone:
+    """Loads a backbone.
+
+    Args:
+        name: `bundled`: a CNN of our own; `hub:HANDLE`: a SavedModel by its TensorFlow Hub
+            address or folder; `keras:NAME`: a network of `keras.applications`, such as
+            `keras:MobileNetV2`. The last two are downloaded once, then kept.
+        cnn: the shape of the bundled CNN.
+        weights: the file of its weights; for `keras:NAME` a file instead of the download.
+
+    Raises:
+        ModelError: there is no such backbone, or it can be neither found nor downloaded.
+    """
+    source, _, rest = name.partition(":")
+    if name == BUNDLED:
+        return _load_bundled(cnn, weights)
+    if source == "hub" and rest:
+        return _load_hub(name, rest)
+    if source == "keras" and rest:
+        return _load_application(name, rest, weights or "imagenet")
+    raise ModelError(f"{name}: no such backbone; name bundled, hub:HANDLE or keras:NAME")
+
+
+def _load_bundled(cnn, weights):
+    network = build_cnn(cnn)
+    try:
+        network.load_weights(weights)
+    except (OSError, ValueError, KeyError) as err:
+        raise ModelError(
+            f"{weights}: does not hold the weights of the CNN that config.json describes "
+            f"({cnn}); copy the model folder again from where it came"
+        ) from err
+    size = (cnn.input_size, cnn.input_size)
+    return Backbone(BUNDLED, size, network.output_shape[1:], _compiled(network))
+
+
+def _load_application(name, application, weights):
+    modules = [
+        module for module in vars(keras.applications).values() if hasattr(module, application)
+    ]
+    modules = [module for module in modules if hasattr(module, "preprocess_input")]
+    if not modules:
+        raise ModelError(
+            f"{name}: keras.applications has no {application}; "
+            "see https://keras.io/api/applications for the names it has"
+        )
+    size = (APPLICATION_SIZE, APPLICATION_SIZE)
+    try:
+        network = getattr(modules[0], application)(
+            include_top=False, weights=weights, input_shape=(*size, 3), pooling="avg"
+        )
+    except Exception as err:  # keras reports a failed download as a plain Exception
+        raise ModelError(
+            f"{name}: its weights cannot be had: {err}. Check the connection, "
+            "or put the file into ~/.keras/models yourself"
+        ) from err
+    inputs = layers.Input((*size, 3), name="pixels")
+    pixels = modules[0].preprocess_input(ops.cast(inputs, "float32"))
+    network = Model(inputs, network(pixels))
+    return Backbone(name, size, network.output_shape[1:], _compiled(network))
+
+
+def _compiled(network: Model) -> Callable:
+    # XLA makes convolutions many times slower on a CPU under TensorFlow; JAX has nothing else.
+    network.compile(jit_compile=keras.backend.backend() == "jax")
+    return network.predict_on_batch
+
+
+def _load_hub(name, handle):
+    import tensorflow as tf
+
+    module = _download_hub(name, handle)
+    signatures = getattr(module, "signatures", {})
+    known = ("image_feature_vector", "serving_default", "default")
+    key = next((key for key in known if key in signatures), None)
+    if key is None:
+        raise ModelError(
+            f"{name}: has none of the signatures {', '.join(known)}, but {list(signatures)}; "
+            "name a module that turns images into feature vectors"
+        )
+    signature = signatures[key]
+    (argument, spec), *others = signature.structured_input_signature[1].items()
+    outputs = signature.structured_outputs
+    output = "default" if "default" in outputs else next(iter(outputs))
+    if others or spec.shape.rank != 4 or outputs[output].shape.rank not in (2, 4):
+        raise ModelError(
+            f"{name}: its signature {key} takes {dict(signature.structured_input_signature[1])} "
+            f"and gives {dict(outputs)}; expected one batch of images in, feature vectors or a "
+            "feature map out"
+        )
+    height, width = (side or APPLICATION_SIZE for side in spec.shape[1:3])
+
+    def network(frames):
+        # The common image signature of TensorFlow Hub: RGB in [0, 1].
+        pixels = tf.constant(frames, tf.float32) / 255
+        features = signature(**{argument: pixels})[output]
+        return tf.reduce_mean(features, (1, 2)) if features.shape.rank == 4 else features
+
+    feature_dim = network(np.zeros((1, height, width, 3), np.uint8)).shape[-1]
+    return Backbone(name, (height, width), (feature_dim,), network)
+
+
+def _download_hub(name, handle):
+    """`hub.load` that gives up: TensorFlow Hub itself would wait for ever."""
+    import tensorflow_hub as hub
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "captioner" / "hub"
+    os.environ.setdefault("TFHUB_CACHE_DIR", str(cache))
+    outcome = []
+
+    def resolve():
+        try:
+            outcome.append(hub.resolve(handle))
+        except Exception as err:  # told to the waiting thread
+            outcome.append(err)
+
+    download = threading.Thread(target=resolve, daemon=True)
+    download.start()
+    download.join(DOWNLOAD_SECONDS)
+    try:
+        if not outcome:
+            raise TimeoutError(f"no answer in {DOWNLOAD_SECONDS} s")
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return hub.load(outcome[0])
+    except Exception as err:
+        raise ModelError(
+            f"{name}: cannot be loaded: {err}. Check the address and the connection, or "
+            "download it yourself and name its folder: hub:FOLDER"
+        ) from err
+
+
+def build_cnn(config: CnnConfig, folded: bool = True) -> Model:
+    """Builds the bundled CNN.
+
+    A residual network (He et al. 2016) without bottlenecks or depthwise convolutions, because
+    plain 3x3 convolutions keep the wide multipliers of a CPU busy.
+
+    Args:
+        config: its shape.
+        folded: convolutions carry the batch normalisation in their weights, as for
+            inference; False for training.
+
+    Returns:
+        A model `(batch_size, input_size, input_size, 3)`, RGB in [0, 255] ->
+        `(batch_size, num_regions, feature_dim)`, not negative.
+    """
+
+    def convolve(x, filters, name, kernel_size=3, strides=1, activation="relu"):
+        conv = layers.Conv2D(
+            filters, kernel_size, strides, padding="same", use_bias=folded, name=name
+        )
+        x = conv(x)
+        if not folded:
+            x = layers.BatchNormalization(name=f"{name}_bn")(x)
+        return layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
+
+    inputs = layers.Input((config.input_size, config.input_size, 3), name="pixels")
+    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs)
+    x = convolve(x, config.widths[0], "stem", strides=2)
+    for stage, (width, depth) in enumerate(zip(config.widths[1:], config.depths, strict=True), 1):
+        x = convolve(x, width, f"stage{stage}_down", strides=2)
+        for block in range(1, depth + 1):
+            name = f"stage{stage}_block{block}"
+            y = convolve(x, width, f"{name}_in")
+            y = convolve(y, width, f"{name}_out", activation=None)
+            x = layers.Activation("relu", name=f"{name}_relu")(x + y)
+    x = convolve(x, config.feature_dim, "features", kernel_size=1)
+    x = layers.Reshape((-1, config.feature_dim), name="regions")(x)
+    return Model(inputs, x, name="cnn")
+
+
+def fold_batch_normalization(cnn: Model, config: CnnConfig) -> Model:
+    """The same function as a trained `build_cnn(config, folded=False)`, convolutions only."""
+    folded = build_cnn(config, folded=True)
+    for layer in folded.layers:
+        if isinstance(layer, layers.Conv2D):
+            conv, norm = cnn.get_layer(layer.name), cnn.get_layer(f"{layer.name}_bn")
+            scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.epsilon)
+            layer.kernel.assign(conv.kernel * scale)
+            layer.bias.assign(norm.beta - norm.moving_mean * scale)
+    return folded
