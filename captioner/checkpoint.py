@@ -1,0 +1,200 @@
+"""Model folder <-> model.
+
+A model folder holds all that must agree with the weights, and nothing that is executed:
+
+    config.json          ModelConfig, backbone, SamplingOptions, DecodingOptions, format_version
+    vocabulary.txt       a token a line
+    captioner.weights.h5 the caption model
+    backbone.weights.h5  the CNN, where the backbone is `bundled`
+    README.md            the model card
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+
+from .config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
+from .errors import ModelError
+from .vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+DEFAULT_MODEL = "default"
+CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
+WEIGHTS, BACKBONE_WEIGHTS = "captioner.weights.h5", "backbone.weights.h5"
+
+
+def assets_folder() -> Path:
+    """Where the models that ship with the package are: in it when installed, else beside it."""
+    package = Path(__file__).resolve().parent
+    installed = package / "assets"
+    return installed if installed.is_dir() else package.parent / "assets"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What is written in a model folder, but for the weights.
+
+    Attributes:
+        path: the folder.
+        model: shape of the caption model.
+        backbone: name of the backbone, see `captioner.backbones.load_backbone`.
+        cnn: shape of the bundled CNN; None with another backbone.
+        sampling: how clips are sampled.
+        decoding: how sentences are searched for, unless told otherwise.
+        vocabulary: the words.
+    """
+
+    path: Path
+    model: ModelConfig
+    backbone: str
+    cnn: CnnConfig | None
+    sampling: SamplingOptions
+    decoding: DecodingOptions
+    vocabulary: Vocabulary
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @classmethod
+    def open(cls, name_or_folder: str | Path = DEFAULT_MODEL) -> "ModelFolder":
+        """Reads a model folder; loads no weights and no TensorFlow.
+
+        Args:
+            name_or_folder: the name of a model that ships with the package, or a folder.
+
+        Raises:
+            ModelError: there is no such folder, or it is not of this version.
+        """
+        path = _find(name_or_folder)
+        try:
+            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+            vocabulary = Vocabulary.load(path / VOCABULARY)
+            found = config.pop("format_version")
+            if found != FORMAT_VERSION:
+                raise ModelError(
+                    f"{path / CONFIG}: expected format_version {FORMAT_VERSION}, found {found}; "
+                    "use the version of captioner that wrote it, or train the model again"
+                )
+            cnn = config.pop("cnn")
+            folder = cls(
+                path,
+                model=ModelConfig(**config.pop("model")),
+                backbone=config.pop("backbone"),
+                cnn=cnn and CnnConfig.from_dict(cnn),
+                sampling=SamplingOptions(**config.pop("sampling")),
+                decoding=DecodingOptions(**config.pop("decoding")),
+                vocabulary=vocabulary,
+            )
+        except (OSError, ValueError, TypeError, KeyError) as err:
+            raise ModelError(
+                f"{path}: not a whole model folder ({err}); copy it again from where it came"
+            ) from err
+        if len(vocabulary) != folder.model.vocab_size:
+            raise ModelError(
+                f"{path / VOCABULARY}: expected {folder.model.vocab_size} tokens, "
+                f"found {len(vocabulary)}; copy the folder again from where it came"
+            )
+        return folder
+
+    def load_model(self):
+        """Loads the caption model.
+
+        Raises:
+            ModelError: the weights do not fit `config.json`.
+        """
+        from .model import CaptionModel
+
+        model = CaptionModel(self.model)
+        try:
+            model.load_weights(self.path / WEIGHTS)
+        except (OSError, ValueError, KeyError) as err:
+            raise ModelError(
+                f"{self.path / WEIGHTS}: does not hold the weights of the model that {CONFIG} "
+                f"describes ({self.model}); copy the folder again from where it came"
+            ) from err
+        return model
+
+    def load_backbone(self):
+        """Loads the backbone.
+
+        Raises:
+            ModelError: it cannot be loaded, or its features do not fit the caption model.
+        """
+        from .backbones import BUNDLED, load_backbone
+
+        weights = self.path / BACKBONE_WEIGHTS if self.backbone == BUNDLED else None
+        backbone = load_backbone(self.backbone, self.cnn, weights)
+        expected = (self.model.num_regions, self.model.feature_dim)
+        found = backbone.feature_shape
+        if (found if len(found) == 2 else (1, *found)) != expected:
+            raise ModelError(
+                f"{self.path / CONFIG}: the model expects features of shape {expected}, the "
+                f"backbone {self.backbone} gives {found}; name the backbone it was trained on"
+            )
+        return backbone
+
+    def save(self, model, backbone_weights: Path | None = None, half: bool = False):
+        """Writes the folder; what stood there is replaced file by file.
+
+        Args:
+            model: the caption model.
+            backbone_weights: the file of the bundled CNN's weights, where that is the backbone.
+            half: stores weights as float16, half the size; they are float32 again when loaded.
+        """
+        from .model import CaptionModel
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        whole = self.path / f"whole.{WEIGHTS}"
+        bare = CaptionModel(self.model)  # without the optimizer, which Keras would save too
+        bare.set_weights(model.get_weights())
+        bare.save_weights(whole)
+        _copy_weights(whole, self.path / WEIGHTS, half)
+        whole.unlink()
+        if backbone_weights is not None:
+            _copy_weights(backbone_weights, self.path / BACKBONE_WEIGHTS, half)
+        self.vocabulary.save(self.path / VOCABULARY)
+        config = {
+            "format_version": FORMAT_VERSION,
+            "backbone": self.backbone,
+            "cnn": self.cnn and asdict(self.cnn),
+            "model": asdict(self.model),
+            "sampling": asdict(self.sampling),
+            "decoding": asdict(self.decoding),
+        }
+        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _find(name_or_folder) -> Path:
+    path = Path(name_or_folder)
+    if path.is_dir():
+        return path
+    assets = assets_folder()
+    if path.name == str(name_or_folder) and (assets / path.name / CONFIG).is_file():
+        return assets / path.name
+    names = ", ".join(sorted(config.parent.name for config in assets.glob(f"*/{CONFIG}")))
+    raise ModelError(f"{name_or_folder}: no such model; name a model folder or one of: {names}")
+
+
+def _copy_weights(source, target, half):
+    partial = target.with_name(f"partial.{target.name}")
+    if half:
+        with h5py.File(source) as whole, h5py.File(partial, "w") as halved:
+            whole.visititems(lambda name, item: _copy_as_half(name, item, halved))
+    else:
+        shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+def _copy_as_half(name, item, target):
+    if isinstance(item, h5py.Dataset):
+        small = item.dtype == "float32"
+        copy = target.create_dataset(name, data=item[()].astype("float16") if small else item[()])
+    else:
+        copy = target.require_group(name)
+    copy.attrs.update(item.attrs)

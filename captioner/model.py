@@ -1,0 +1,160 @@
+"""The caption model: features of frames -> words, one set of layers behind three doors."""
+
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+
+from .config import ModelConfig
+from .layers import LSTM, AdditiveAttention, _lstm_gates
+from .vocabulary import START_ID
+
+
+class Memory(NamedTuple):
+    """What the decoder looks at: one row for each region of each frame.
+
+    Attributes:
+        values: `(batch_size, memory_length, units)`, memory_length = num_frames * num_regions.
+        keys: the values as the attention compares them, `(batch_size, memory_length, units)`.
+        mask: `(batch_size, memory_length)` bool, True = real.
+    """
+
+    values: object
+    keys: object
+    mask: object
+
+    def repeat(self, times: int) -> "Memory":
+        """Each clip's rows `times` times side by side, one for each hypothesis of a search."""
+        return Memory(*(ops.repeat(tensor, times, axis=0) for tensor in self))
+
+
+class CaptionModel(keras.Model):
+    """An LSTM encoder-decoder with attention over frames and regions.
+
+    The encoder is an LSTM over the frames, each the mean of its regions. A row of memory is a
+    region plus what the encoder made of its frame. The decoder has two LSTMs (after Anderson et
+    al. 2018, "Bottom-up and top-down attention"): the first reads the words and asks, the second
+    reads the answer and speaks. Unlike there, no output flows back into the first one but
+    through the words, so that in training each runs over whole sentences at once.
+    """
+
+    def __init__(self, config: ModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        units = config.units
+        self.embedding = layers.Embedding(
+            config.vocab_size,
+            config.embedding_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.05),
+            name="embedding",
+        )
+        self.projection = layers.Dense(units, activation="relu", name="projection")
+        self.encoder = LSTM(units, name="encoder")
+        self.memory_norm = layers.LayerNormalization(name="memory_norm")
+        self.reader = LSTM(units, name="reader")
+        self.attention = AdditiveAttention(units, name="attention")
+        self.speaker = LSTM(units, name="speaker")
+        self.output_projection = layers.Dense(config.embedding_dim, name="output_projection")
+        self.output_bias = self.add_weight(
+            shape=(config.vocab_size,), initializer="zeros", name="output_bias"
+        )
+        self.dropout = layers.Dropout(config.dropout, name="dropout")
+        self.embedding.build(())
+        self.projection.build((None, config.feature_dim))
+        self.encoder.build((None, None, units))
+        self.memory_norm.build((None, None, units))
+        self.reader.build((None, None, config.embedding_dim))
+        self.attention.build((None, units), (None, None, units))
+        self.speaker.build((None, None, 2 * units))
+        self.output_projection.build((None, 2 * units))
+        self.built = True
+
+    def encode(self, features, sequence_length, training=False):
+        """Reads a clip.
+
+        Args:
+            features: `(batch_size, num_frames, num_regions, feature_dim)`, without the regions'
+                axis where num_regions is 1; padded on the right.
+            sequence_length: frames of each clip, `(batch_size,)`.
+            training: whether to drop values out.
+
+        Returns:
+            `(memory, initial_state)` for `decode_step`.
+        """
+        if len(features.shape) == 3:
+            features = features[:, :, None]
+        regions = self.dropout(self.projection(features), training=training)
+        frames = ops.mean(regions, axis=2)  # (batch_size, num_frames, units)
+        frames, state = self.encoder(frames, sequence_length=sequence_length)
+        values = self.memory_norm(regions + frames[:, :, None])
+        batch_size, num_frames, num_regions, units = ops.shape(values)
+        values = ops.reshape(values, (batch_size, num_frames * num_regions, units))
+        live = ops.arange(num_frames)[None] < ops.cast(sequence_length, "int32")[:, None]
+        mask = ops.repeat(live, num_regions, axis=1)  # (batch_size, memory_length)
+        memory = Memory(values, self.attention.project(values), mask)
+        zeros = ops.zeros_like(state[0])
+        attention_weights = ops.zeros_like(values[:, :, 0])
+        return memory, {
+            "reader": state,
+            "speaker": [zeros, zeros],
+            "attention_weights": attention_weights,
+        }
+
+    def decode_step(self, token_ids, state, memory: Memory):
+        """Takes one word and says how likely each next one is.
+
+        Args:
+            token_ids: the last words, `(batch_size,)`.
+            state: of the step before, or `encode`'s.
+            memory: `encode`'s.
+
+        Returns:
+            `(logits, state)`, logits `(batch_size, vocab_size)`; the state's
+            `attention_weights`, `(batch_size, memory_length)`, tell where this step looked.
+        """
+        words = self.embedding(token_ids)
+        query, reader = _step(self.reader, words, state["reader"])
+        context, attention_weights = self.attention(query, *memory)
+        answer = ops.concatenate([query, context], axis=-1)
+        spoken, speaker = _step(self.speaker, answer, state["speaker"])
+        logits = self._logits(spoken, context)
+        return logits, {
+            "reader": reader,
+            "speaker": speaker,
+            "attention_weights": attention_weights,
+        }
+
+    def call(self, inputs, training=False):
+        """Says how likely each word of given sentences is (teacher forcing).
+
+        Args:
+            inputs: a dict of `features` and `sequence_length`, as for `encode`, and
+                `token_ids`: sentences without START, `(batch_size, caption_length)`; END last,
+                PAD after it.
+            training: whether to drop values out.
+
+        Returns:
+            Logits `(batch_size, caption_length, vocab_size)`, each before its word is read.
+        """
+        token_ids = inputs["token_ids"]
+        memory, state = self.encode(inputs["features"], inputs["sequence_length"], training)
+        start = ops.full_like(token_ids[:, :1], START_ID)
+        words = self.embedding(ops.concatenate([start, token_ids[:, :-1]], axis=1))
+        words = self.dropout(words, training=training)
+        query, _ = self.reader(words, initial_state=state["reader"])
+        context, _ = self.attention(self.dropout(query, training=training), *memory)
+        answer = ops.concatenate([query, context], axis=-1)
+        spoken, _ = self.speaker(self.dropout(answer, training=training))
+        return self._logits(self.dropout(spoken, training=training), context)
+
+    def _logits(self, spoken, context):
+        vectors = self.output_projection(ops.concatenate([spoken, context], axis=-1))
+        scores = ops.matmul(vectors, ops.transpose(self.embedding.embeddings))
+        return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
+
+
+def _step(lstm, inputs, state):
+    h, c = state
+    z = ops.matmul(inputs, lstm.kernel) + ops.matmul(h, lstm.recurrent_kernel) + lstm.bias
+    _, h, c = _lstm_gates(z, c)
+    return h, [h, c]
