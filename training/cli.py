@@ -1,0 +1,136 @@
+"""The verbs `train` and `evaluate` of the `captioner` command."""
+
+import json
+from pathlib import Path
+
+from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
+from captioner.cli import ALL_GOOD, load_captioner, muted_stderr
+from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
+from captioner.errors import DatasetError
+from captioner.vocabulary import Vocabulary
+
+from .manifest import read_labels
+
+CNN_CONFIG = "backbone.json"
+
+
+def add_train(commands):
+    """Adds `captioner train`."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on labelled clips",
+        description="Trains a caption model on labelled clips; the same command goes on with a "
+        "training that was stopped.",
+    )
+    parser.add_argument("labels", nargs="+", type=Path, help="JSON Lines of clips and captions")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder")
+    parser.add_argument(
+        "--backbone",
+        default="bundled",
+        help="what looks at frames: bundled, hub:HANDLE or keras:NAME (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cnn", type=Path, metavar="DIR", help="a CNN of training.distill instead of the bundled"
+    )
+    parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
+    parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
+    parser.add_argument("--views", type=int, default=0, help="moving clips made of each still")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
+    parser.add_argument("--half", action="store_true", help="save weights as float16")
+    parser.set_defaults(run=_train)
+
+
+def _train(args) -> int:
+    with muted_stderr():
+        import keras
+
+        from captioner.backbones import load_backbone
+        from captioner.model import CaptionModel
+
+        from .records import read_records, write_records
+        from .trainer import TrainingOptions, train
+    keras.config.set_dtype_policy(args.precision)
+    keras.utils.set_random_seed(args.seed)
+    labelled = [clip for labels in args.labels for clip in read_labels(labels)]
+    clips = {split: [c for c in labelled if c.split == split] for split in ("train", "val")}
+    if not clips["train"]:
+        raise DatasetError(f"{args.labels[0]}: has no row of the split train")
+    cnn, weights = _bundled_cnn(args.cnn) if args.backbone == "bundled" else (None, None)
+    backbone = load_backbone(args.backbone, cnn, weights)
+    sampling = SamplingOptions()
+    vocabulary = Vocabulary.build(
+        (caption for clip in clips["train"] for caption in clip.captions), args.min_count
+    )
+    *num_regions, feature_dim = backbone.feature_shape
+    config = ModelConfig(len(vocabulary), feature_dim, *num_regions)
+    work = args.work or args.output / "work"
+
+    def batches(split, views=0, seed=None):
+        files = write_records(clips[split], backbone, sampling, work / split, views, args.seed)
+        return read_records(
+            files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
+        )
+
+    options = TrainingOptions(args.epochs, args.batch_size, args.learning_rate, seed=args.seed)
+    model = CaptionModel(config)
+    validation = batches("val") if clips["val"] else None
+    train(model, batches("train", args.views, args.seed), validation, options, work)
+    folder = ModelFolder(
+        args.output, config, args.backbone, cnn, sampling, DecodingOptions(), vocabulary
+    )
+    folder.save(model, weights, args.half)
+    return ALL_GOOD
+
+
+def _bundled_cnn(folder: Path | None):
+    """Shape and weights of a CNN of `training.distill`, or of that of the default model."""
+    if folder is None:
+        default = ModelFolder.open()
+        return default.cnn, default.path / BACKBONE_WEIGHTS
+    try:
+        return CnnConfig.from_dict(
+            json.loads((folder / CNN_CONFIG).read_text())
+        ), folder / BACKBONE_WEIGHTS
+    except (OSError, ValueError, TypeError) as err:
+        raise DatasetError(f"{folder}: not the output of training.distill ({err})") from err
+
+
+def add_evaluate(commands):
+    """Adds `captioner evaluate`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model on labelled clips",
+        description="Scores a model's captions: BLEU, ROUGE-L and CIDEr, those of the same model "
+        "given other clips' features (shuffled), and of the sentence most common in the split "
+        "train (most_common).",
+    )
+    parser.add_argument("model", metavar="NAME_OR_DIR")
+    parser.add_argument("labels", type=Path, help="JSON Lines of clips and captions")
+    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument("--beam-size", type=int, metavar="N")
+    parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args) -> int:
+    clips = read_labels(args.labels, args.split)
+    with muted_stderr():
+        from .evaluate import evaluate, most_common_sentence
+        from .metrics import score
+    captioner = load_captioner(args)
+    result = evaluate(captioner, clips)
+    learned = [clip for clip in read_labels(args.labels) if clip.split == "train"]
+    if learned:
+        sentence = most_common_sentence(learned)
+        scores, _ = score([sentence] * len(clips), [clip.captions for clip in clips])
+        result["most_common"] = scores
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    summary = {name: value for name, value in result.items() if name != "clips"}
+    print(json.dumps(summary, indent=2))
+    return ALL_GOOD

@@ -1,0 +1,234 @@
+"""Trains the bundled CNN from scratch to see what a larger, pretrained CNN sees.
+
+    python -m training.distill LABELS --teacher TEACHER.tflite --output DIR [--epochs N]
+
+The student learns the teacher's feature map (Romero et al. 2015, "FitNets: hints for thin deep
+nets") and pooled features, on the very crop that the teacher saw, for many passes (Beyer et al.
+2022, "Knowledge distillation: a good teacher is patient and consistent"). No teacher weight is
+copied. A killed run goes on where it was when the same command is given again.
+"""
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from captioner.backbones import build_cnn, fold_batch_normalization
+from captioner.config import CnnConfig
+
+from .manifest import read_labels
+from .teacher import load_teacher
+
+TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
+POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
+
+
+def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random crop of a picture, its colours shifted.
+
+    Args:
+        picture: uint8 RGB, `(height, width, 3)`.
+        rng: source of chance.
+        size: height and width of the view, pixels.
+
+    Returns:
+        uint8 RGB, `(size, size, 3)`.
+    """
+    height, width = picture.shape[:2]
+    area, ratio = rng.uniform(0.3, 1.0), np.exp(rng.uniform(-0.28, 0.28))
+    crop_height = min(height, round(height * np.sqrt(area / ratio)))
+    crop_width = min(width, round(width * np.sqrt(area * ratio)))
+    top = rng.integers(height - crop_height + 1)
+    left = rng.integers(width - crop_width + 1)
+    view = picture[top : top + crop_height, left : left + crop_width]
+    view = cv2.resize(view, (size, size), interpolation=cv2.INTER_LINEAR)
+    contrast, brightness, tint = (
+        rng.uniform(0.75, 1.25),
+        rng.uniform(-25, 25),
+        rng.uniform(-10, 10, 3),
+    )
+    levels = (np.arange(256)[:, None] - 127.5) * contrast + 127.5 + brightness + tint
+    return cv2.LUT(view, np.clip(levels, 0, 255).astype(np.uint8)[:, None])
+
+
+def pool_regions(feature_map: np.ndarray, grid: int) -> np.ndarray:
+    """Averages a map `(batch_size, height, width, dim)` over a grid of equal cells.
+
+    Returns:
+        `(batch_size, grid * grid, dim)`; cells overlap where the map does not divide.
+    """
+    height, width = feature_map.shape[1:3]
+    cells = [
+        feature_map[
+            :,
+            row * height // grid : -(-(row + 1) * height // grid),
+            column * width // grid : -(-(column + 1) * width // grid),
+        ].mean((1, 2))
+        for row in range(grid)
+        for column in range(grid)
+    ]
+    return np.stack(cells, axis=1)
+
+
+class Views(keras.utils.PyDataset):
+    """Views of pictures with the teacher's features of them, made once and kept on disk.
+
+    Every second view is mixed with another picture (Zhang et al. 2018, "mixup"), and the
+    teacher sees the mixture.
+    """
+
+    def __init__(self, folder, config, batch_size, seed):
+        super().__init__()
+        self.folder, self.student_size, self.grid = folder, config.input_size, config.grid_size
+        self.batch_size, self.seed = batch_size, seed
+        self.epoch = 0
+
+    def make(self, pictures: list[Path], teacher_path: Path, views_per_picture: int):
+        """Makes the views that are missing, in batches that are never made twice."""
+        teacher = load_teacher(teacher_path, TEACHER_SIZE)
+        teacher_dim = teacher.output_shape[-1]
+        num_views = len(pictures) * views_per_picture
+        progress = self.folder / "progress.json"
+        done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+        mode = "r+" if done else "w+"
+        shape = (num_views, self.student_size, self.student_size, 3)
+        views = np.lib.format.open_memmap(self.folder / "views.npy", mode, np.uint8, shape)
+        shape = (num_views, self.grid**2, teacher_dim)
+        targets = np.lib.format.open_memmap(self.folder / "targets.npy", mode, np.float16, shape)
+        small = (self.student_size, self.student_size)
+
+        def draw(start):
+            return [self._view(pictures, index) for index in range(start, num_views)[:64]]
+
+        with ThreadPoolExecutor(1) as pool, tqdm(total=num_views, initial=done, unit="view") as bar:
+            upcoming = pool.submit(draw, done)
+            while batch := upcoming.result():
+                upcoming = pool.submit(draw, done + len(batch))
+                rows = slice(done, done + len(batch))
+                views[rows] = [
+                    cv2.resize(view, small, interpolation=cv2.INTER_AREA) for view in batch
+                ]
+                feature_map = np.asarray(teacher.predict_on_batch(np.stack(batch)), np.float32)
+                targets[rows] = pool_regions(feature_map, self.grid)
+                done += len(batch)
+                progress.write_text(json.dumps({"views": done}))
+                bar.update(len(batch))
+        views.flush(), targets.flush()
+
+    def _view(self, pictures, index):
+        rng = np.random.default_rng((self.seed, index))
+        view = random_view(_read(pictures[index % len(pictures)]), rng, TEACHER_SIZE)
+        if index // len(pictures) % 2:
+            other = random_view(_read(pictures[rng.integers(len(pictures))]), rng, TEACHER_SIZE)
+            share = rng.uniform(0, 0.5)
+            view = cv2.addWeighted(view, 1 - share, other, share, 0)
+        return view
+
+    def open(self):
+        """Opens what `make` made; computes the mean and deviation of each target channel."""
+        self.views = np.load(self.folder / "views.npy", mmap_mode="r")
+        self.targets = np.load(self.folder / "targets.npy", mmap_mode="r")
+        sample = np.sqrt(self.targets[:: max(1, len(self.targets) // 4000)].astype(np.float32))
+        self.mean, self.deviation = sample.mean((0, 1)), sample.std((0, 1)) + 1e-3
+        self._shuffle()
+        return self
+
+    def _shuffle(self):
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.views))
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self._shuffle()
+
+    def __len__(self):
+        return len(self.views) // self.batch_size
+
+    def __getitem__(self, index):
+        rows = np.sort(self.order[index * self.batch_size :][: self.batch_size])
+        views, targets = self.views[rows], self.targets[rows]
+        targets = np.sqrt(targets.astype(np.float32))  # evens out the long tail of ReLU features
+        targets = (targets - self.mean) / self.deviation
+        flip = np.random.default_rng((self.seed, self.epoch, index)).random(len(rows)) < 0.5
+        views[flip] = views[flip, :, ::-1]
+        targets = targets.reshape(len(rows), self.grid, self.grid, -1)
+        targets[flip] = targets[flip, :, ::-1]
+        return views, targets.reshape(len(rows), self.grid**2, -1)
+
+
+def _read(path: Path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+
+
+@keras.saving.register_keras_serializable("captioner")
+def hint_loss(targets, predictions):
+    """Squared error of every region plus that of the mean over regions."""
+    ops = keras.ops
+    error = ops.cast(predictions, "float32") - targets
+    pooled = ops.mean(ops.square(ops.mean(error, axis=1)), axis=-1)
+    return ops.mean(ops.square(error), axis=(1, 2)) + POOLED_WEIGHT * pooled
+
+
+def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_rate: float):
+    """Trains the student and writes `backbone.weights.h5`, its batch normalisation folded."""
+    student = build_cnn(config, folded=False)
+    head = keras.layers.Dense(views.targets.shape[-1], dtype="float32", name="teacher_features")
+    model = keras.Model(student.input, head(student.output))
+    steps = epochs * len(views)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=learning_rate, warmup_steps=min(1000, steps // 10)
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
+    model.compile(optimizer, loss=hint_loss, jit_compile=False)
+    model.fit(
+        views,
+        epochs=epochs,
+        verbose=2,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
+            keras.callbacks.CSVLogger(output / "distill.csv", append=True),
+        ],
+    )
+    fold_batch_normalization(student, config).save_weights(output / "backbone.weights.h5")
+    (output / "backbone.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+def pictures_of(labels: Path) -> list[Path]:
+    """Pictures to learn from: of labels those of the split `train`, of a folder all."""
+    if labels.is_dir():
+        return sorted(labels.rglob("*.jpg"))
+    return [clip.path for clip in read_labels(labels, split="train")]
+
+
+def main():
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "labels", nargs="+", type=Path, help="labels (.jsonl; the split train) or a folder of .jpg"
+    )
+    parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--views", type=int, default=4, help="views of each picture")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over all views")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--precision", default="mixed_bfloat16", help="a Keras dtype policy")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    keras.config.set_dtype_policy(args.precision)
+    keras.utils.set_random_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    config = CnnConfig()
+    views = Views(args.output, config, args.batch_size, args.seed)
+    pictures = [picture for labels in args.labels for picture in pictures_of(labels)]
+    views.make(pictures, args.teacher, args.views)
+    train(views.open(), config, args.output, args.epochs, args.learning_rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Labels -> rows: which clips there are and what is said of them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class LabelledClip:
+    """A video or a still picture, and what people say of it.
+
+    Attributes:
+        path: the file.
+        captions: sentences; at least one.
+        split: `train`, `val` or `test`.
+    """
+
+    path: Path
+    captions: tuple[str, ...]
+    split: str = "train"
+
+
+def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip]:
+    """Reads JSON Lines `{"video"|"image", "captions"|"caption", "split"}`.
+
+    Args:
+        path: the file; paths in it are relative to its folder.
+        split: only these rows; None for all.
+
+    Raises:
+        DatasetError: the file cannot be read, a row is not of this form, or there is none.
+    """
+    path = Path(path)
+    clips = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    clips.append(_parse(line, path, number))
+    except (OSError, UnicodeDecodeError) as err:
+        raise DatasetError(f"{path}: cannot be read as labels ({err}); check the path") from err
+    clips = [clip for clip in clips if split in (None, clip.split)]
+    if not clips:
+        raise DatasetError(f"{path}: has no row{f' of the split {split}' if split else ''}")
+    return clips
+
+
+def _parse(line, path, number) -> LabelledClip:
+    try:
+        row = json.loads(line)
+        name = row["video"] if "video" in row else row["image"]
+        captions = row["captions"] if "captions" in row else [row["caption"]]
+        if not captions or not all(isinstance(c, str) and c.strip() for c in captions):
+            raise ValueError("a caption is empty")
+        return LabelledClip(path.parent / name, tuple(captions), row.get("split", "train"))
+    except (ValueError, KeyError, TypeError) as err:
+        raise DatasetError(
+            f"{path}, line {number}: {type(err).__name__}: {err}; expected "
+            '{"video" or "image": PATH, "captions": [SENTENCE, ...], "split": "train"}'
+        ) from err

@@ -1,0 +1,98 @@
+"""Teaches a caption model to say what people say of clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from captioner.model import CaptionModel
+from captioner.vocabulary import PAD_ID
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long and how hard to train.
+
+    Attributes:
+        epochs: passes over the records.
+        batch_size: clips in a batch.
+        learning_rate: at its peak; it rises for a twentieth of the training, then falls to 0
+            along a cosine.
+        label_smoothing: probability given to all words alike (Szegedy et al. 2016).
+        weight_decay: of AdamW.
+        seed: of weights, order and dropout.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    label_smoothing: float = 0.1
+    weight_decay: float = 0.01
+    seed: int = 1
+
+
+def caption_loss(label_smoothing: float):
+    """Cross-entropy a word with label smoothing, the mean over the words of a sentence.
+
+        -(1 - e) * log p(word) - e * mean over the vocabulary of log p
+
+    Returns:
+        A function of token ids `(batch_size, caption_length)` and logits
+        `(batch_size, caption_length, vocab_size)`; padding counts nothing.
+    """
+
+    def loss(token_ids, logits):
+        token_ids = ops.cast(token_ids, "int32")
+        total = ops.logsumexp(logits, axis=-1)
+        word = ops.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0]
+        mean = ops.mean(logits, axis=-1)
+        losses = total - (1 - label_smoothing) * word - label_smoothing * mean
+        real = ops.cast(token_ids != PAD_ID, losses.dtype)
+        return ops.sum(losses * real, axis=-1) / ops.sum(real, axis=-1)
+
+    return loss
+
+
+def train(
+    model: CaptionModel,
+    batches: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
+    options: TrainingOptions,
+    folder: Path,
+):
+    """Trains `model` in place; its weights end as their moving average (Polyak and Juditsky 1992).
+
+    The state is kept in `folder` after each epoch, and a run that was stopped goes on from there.
+
+    Args:
+        model: what learns.
+        batches: of `training.records.read_records`.
+        validation: likewise, for the loss on other clips.
+        options: how long and how hard.
+        folder: of the state and the log, `train.csv`.
+    """
+    steps = len(batches) * options.epochs
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        steps,
+        warmup_target=options.learning_rate,
+        warmup_steps=max(1, steps // 20),
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=options.weight_decay, clipnorm=5.0, use_ema=True, ema_momentum=0.999
+    )
+    # XLA made every training step slower on a CPU.
+    model.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
+    model.fit(
+        batches,
+        validation_data=validation,
+        epochs=options.epochs,
+        shuffle=False,  # the batches come shuffled
+        verbose=2,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),
+            keras.callbacks.CSVLogger(folder / "train.csv", append=True),
+        ],
+    )
