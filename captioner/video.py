@@ -1,0 +1,267 @@
+"""A file -> its frames: `read_frames` samples a clip, `find_videos` lists a folder."""
+
+import logging
+import os
+import re
+import stat
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from captioner.errors import VideoError
+
+SUFFIXES = tuple(
+    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
+    " .bmp .jpeg .jpg .png .tif .tiff .webp".split()
+)
+
+_log = logging.getLogger(__name__)
+_stderr_lock = Lock()
+
+_FALLBACK_FPS = 25.0
+# Pictures that may move; FFmpeg knows how many frames there are, and their times.
+_MAY_MOVE = (b"GIF8", b"\x89PNG")
+# FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
+# upload must not do. No video begins with eight characters of text but for three formats.
+_TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
+_REMEDIES = {
+    FileNotFoundError: "check the path",
+    IsADirectoryError: "name a video in it",
+    PermissionError: "allow reading it (chmod +r)",
+}
+_CONVERT = "if it plays elsewhere, convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What was sampled from a video or a picture.
+
+    Attributes:
+        frames: uint8 RGB, `(num_frames, height, width, 3)`, in order, no frame twice.
+        times: float64, `(num_frames,)`, seconds from the first frame of the file.
+        duration: seconds from the first frame to the end of the last one, whose own time on
+            screen, which files seldom tell, is taken as the median of the others'. 0.0 for
+            a still picture.
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    duration: float
+
+
+def read_frames(
+    path: str | os.PathLike, num_frames: int, size: tuple[int, int] | None = None
+) -> Clip:
+    """Samples frames evenly over the time a clip lasts.
+
+    The duration is cut into `num_frames` equal stretches, and the frame on screen in the
+    middle of each is taken; where that would be one frame twice, a neighbour is taken. So
+    `min(num_frames, frames in the file)` frames come back, always in order.
+
+    What a header says of durations and counts is not believed: only frames that decode
+    count. If their timestamps are unusable (not finite, going backwards, or all the same),
+    frames are spaced by the frame rate, and by 25 a second if that is unusable too.
+
+    Frames are turned the way a person sees them (rotation of a video, EXIF of a picture).
+    Pictures give one frame, animated GIF and PNG all; of an animated WebP only the first.
+
+    Args:
+        path: a video or a picture, told apart by content, not by name.
+        num_frames: how many frames to take, at least 1.
+        size: `(height, width)` in pixels that every frame is squashed to (area
+            interpolation); None keeps the size of the first frame.
+
+    Raises:
+        VideoError: the file is missing, not allowed to be read, no video, or without a frame
+            that can be decoded.
+    """
+    if num_frames < 1:
+        raise ValueError(f"expected num_frames >= 1, received: num_frames={num_frames!r}")
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
+    _quieten()
+    head = _read_head(path)
+    # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
+    name = os.path.abspath(path)
+    try:
+        is_picture = cv2.haveImageReader(name)
+        if is_picture and head.startswith(_MAY_MOVE):
+            is_picture = _scan(name, demux_only=True).times.size < 2
+        clip = _read_picture(name, size) if is_picture else _read_stream(name, num_frames, size)
+    except cv2.error as err:
+        raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
+    if clip is None:
+        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+    return clip
+
+
+def is_video(path: str | os.PathLike) -> bool:
+    """Tells by its suffix whether a file in a folder is taken for a video or a picture."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def find_videos(folder: str | os.PathLike, recursive: bool = False) -> Iterator[Path]:
+    """Yields the videos and pictures of a folder in the order of their paths, one by one.
+
+    Hidden files and folders are skipped, and links to folders are not followed, so no loop
+    of links can be entered. A subfolder that cannot be listed is logged and passed over.
+
+    Raises:
+        VideoError: `folder` itself cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            entries = sorted(entries, key=lambda entry: entry.name)
+    except OSError as err:
+        raise VideoError(f"{folder}: cannot be listed, {err.strerror}; name a folder") from err
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if recursive:
+                try:
+                    yield from find_videos(entry.path, recursive=True)
+                except VideoError as err:
+                    _log.warning("%s", err)
+        elif is_video(entry.name) and os.path.isfile(entry.path):
+            yield Path(entry.path)
+
+
+def _read_head(path) -> bytes:
+    """Returns the first bytes of a file that can be read and may be a video."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise VideoError(f"{path}: not a regular file; save the video to one first")
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError as err:
+        remedy = _REMEDIES.get(type(err), "check the disk and the path")
+        raise VideoError(f"{path}: {err.strerror}; {remedy}") from err
+    if not head:
+        raise VideoError(f"{path}: the file is empty; copy or download it again")
+    if _TEXT.match(head):
+        raise VideoError(f"{path}: this is text, not a video; check what was saved under the name")
+    return head
+
+
+def _read_picture(name: str, size) -> Clip | None:
+    with _muted_stderr():
+        frame = cv2.imread(name)
+    if frame is None:
+        return None
+    return Clip(_fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
+
+
+def _read_stream(name: str, num_frames: int, size) -> Clip | None:
+    """Plans on the timestamps of the packets, which cost next to nothing, then decodes once.
+
+    The decoded frames have the last word: where they tell of another choice (damaged or
+    hidden packets), that choice is read in a second pass.
+    """
+    wanted = _choose(_scan(name, demux_only=True), num_frames)
+    for _ in range(2):
+        found = _scan(name, wanted, size)
+        planned, wanted = wanted, _choose(found, num_frames)
+        if np.array_equal(planned, wanted):
+            break
+    if not found.frames:
+        return None
+    frames = np.stack(list(found.frames.values()))
+    return Clip(frames, found.times[list(found.frames)], found.duration)
+
+
+class _Scan(NamedTuple):
+    frames: dict[int, np.ndarray]  # by index, as wanted
+    times: np.ndarray  # of all frames, seconds from the first one
+    duration: float
+
+
+def _scan(name: str, wanted=(), size=None, demux_only: bool = False) -> _Scan:
+    """Reads a file from end to end and keeps the frames whose indices are wanted.
+
+    Every frame has to be decoded on the way (`grab`), but only the wanted ones are converted
+    to pixels (`retrieve`). With `demux_only` packets are listed and nothing is decoded.
+    """
+    wanted = set(map(int, wanted))
+    frames, stamps = {}, array("d")
+    capture = cv2.VideoCapture(
+        name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1] if demux_only else []
+    )
+    try:
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        while capture.grab():
+            if len(stamps) in wanted:
+                decoded, frame = capture.retrieve()
+                if decoded:
+                    # A stream may change its size on the way; the first frame decides.
+                    size = size or frame.shape[:2]
+                    frames[len(stamps)] = _fit(frame, size)
+            stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    finally:
+        capture.release()
+    # Packets come in the order of decoding, frames in the order of showing.
+    stamps = np.sort(stamps) if demux_only else np.asarray(stamps)
+    return _Scan(frames, *_timeline(stamps / 1000, fps))
+
+
+def _timeline(stamps: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
+    """Turns timestamps `(num_frames,)` into times from zero and a duration, all in seconds."""
+    rises = np.isfinite(stamps).all() and (np.diff(stamps) >= 0).all()
+    fps = fps if 0.01 <= fps <= 1000 else _FALLBACK_FPS
+    if not rises or np.ptp(stamps[[0, -1]] if len(stamps) else 0) == 0:
+        stamps = np.arange(len(stamps)) / fps
+    times = stamps - stamps[:1]
+    last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
+    return times, float(times[-1] + last) if len(times) else 0.0
+
+
+def _choose(found: _Scan, num_frames: int) -> np.ndarray:
+    """Returns the indices, all different and rising, of the frames to take."""
+    count = min(num_frames, len(found.times))
+    order = np.arange(count)
+    middles = (order + 0.5) * (found.duration / max(count, 1))
+    on_screen = np.searchsorted(found.times, middles, side="right") - 1
+    rising = np.maximum.accumulate(on_screen - order) + order
+    return np.minimum(rising, len(found.times) - count + order)
+
+
+def _fit(frame: np.ndarray, size) -> np.ndarray:
+    """Returns a BGR frame as RGB, `(height, width, 3)`, squashed to `size` where given."""
+    if size is not None and tuple(size) != frame.shape[:2]:
+        frame = cv2.resize(frame, tuple(size)[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+@cache
+def _quieten() -> None:
+    """Silences FFmpeg and OpenCV, once, before the first file; what users set stands.
+
+    FFmpeg's level is read from the environment when a process opens its first video.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+@contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """libjpeg and libpng write to file descriptor 2 past every setting, so it is turned away.
+
+    This holds for the whole process, hence only for the milliseconds that a picture takes.
+    """
+    with _stderr_lock, open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
