@@ -40,13 +40,13 @@ class KerasEngine:
     def _compile(self, options):
         def search(features, sequence_length):
             memory, initial_state = self.model.encode(features, sequence_length)
-            memory = memory.repeat(options.num_hypotheses)
             return decode(
-                lambda token_ids, state: self.model.decode_step(token_ids, state, memory),
+                self.model.decode_step,
                 initial_state,
                 batch_size=ops.shape(features)[0],
                 options=options,
                 attention_of=lambda state: state["attention_weights"],
+                memory=memory,
             )
 
         if keras.backend.backend() == "tensorflow":

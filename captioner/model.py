@@ -5,8 +5,9 @@ from typing import NamedTuple
 import keras
 from keras import layers, ops
 
+from .attention import AdditiveAttention
 from .config import ModelConfig
-from .layers import LSTM, AdditiveAttention, _lstm_gates
+from .layers import LSTM
 from .vocabulary import START_ID
 
 
@@ -22,10 +23,6 @@ class Memory(NamedTuple):
     values: object
     keys: object
     mask: object
-
-    def repeat(self, times: int) -> "Memory":
-        """Each clip's rows `times` times side by side, one for each hypothesis of a search."""
-        return Memory(*(ops.repeat(tensor, times, axis=0) for tensor in self))
 
 
 class CaptionModel(keras.Model):
@@ -113,10 +110,10 @@ class CaptionModel(keras.Model):
             `attention_weights`, `(batch_size, memory_length)`, tell where this step looked.
         """
         words = self.embedding(token_ids)
-        query, reader = _step(self.reader, words, state["reader"])
+        query, reader = self.reader.step(words, state["reader"])
         context, attention_weights = self.attention(query, *memory)
         answer = ops.concatenate([query, context], axis=-1)
-        spoken, speaker = _step(self.speaker, answer, state["speaker"])
+        spoken, speaker = self.speaker.step(answer, state["speaker"])
         logits = self._logits(spoken, context)
         return logits, {
             "reader": reader,
@@ -151,10 +148,3 @@ class CaptionModel(keras.Model):
         vectors = self.output_projection(ops.concatenate([spoken, context], axis=-1))
         scores = ops.matmul(vectors, ops.transpose(self.embedding.embeddings))
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
-
-
-def _step(lstm, inputs, state):
-    h, c = state
-    z = ops.matmul(inputs, lstm.kernel) + ops.matmul(h, lstm.recurrent_kernel) + lstm.bias
-    _, h, c = _lstm_gates(z, c)
-    return h, [h, c]
