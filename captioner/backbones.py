@@ -1,7 +1,9 @@
 """Frames -> features: the bundled CNN, a TensorFlow Hub handle or a keras.applications name."""
 
+import inspect
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,42 +79,53 @@ def load_backbone(
     raise ModelError(f"{name}: no such backbone; name bundled, hub:HANDLE or keras:NAME")
 
 
+def load_weights(network: Model, weights: str | Path, described: object):
+    """Loads weights, all of them or none.
+
+    Args:
+        network: what takes them.
+        weights: a `.weights.h5` file.
+        described: the configuration that the network was built from, for the message.
+
+    Raises:
+        ModelError: the file cannot be read, or holds the weights of something else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Keras only warns of weights it does not find
+            network.load_weights(weights)
+    except (OSError, ValueError, KeyError, UserWarning) as err:
+        raise ModelError(
+            f"{weights}: does not hold the weights of {described}; "
+            "copy the model folder again from where it came"
+        ) from err
+
+
 def _load_bundled(cnn, weights):
     network = build_cnn(cnn)
-    try:
-        network.load_weights(weights)
-    except (OSError, ValueError, KeyError) as err:
-        raise ModelError(
-            f"{weights}: does not hold the weights of the CNN that config.json describes "
-            f"({cnn}); copy the model folder again from where it came"
-        ) from err
+    load_weights(network, weights, cnn)
     size = (cnn.input_size, cnn.input_size)
     return Backbone(BUNDLED, size, network.output_shape[1:], _compiled(network))
 
 
 def _load_application(name, application, weights):
-    modules = [
-        module for module in vars(keras.applications).values() if hasattr(module, application)
-    ]
-    modules = [module for module in modules if hasattr(module, "preprocess_input")]
-    if not modules:
+    build = getattr(keras.applications, application, None)
+    preprocess = getattr(inspect.getmodule(build), "preprocess_input", None)
+    if not inspect.isfunction(build) or preprocess is None:
         raise ModelError(
             f"{name}: keras.applications has no {application}; "
             "see https://keras.io/api/applications for the names it has"
         )
     size = (APPLICATION_SIZE, APPLICATION_SIZE)
     try:
-        network = getattr(modules[0], application)(
-            include_top=False, weights=weights, input_shape=(*size, 3), pooling="avg"
-        )
+        network = build(include_top=False, weights=weights, input_shape=(*size, 3), pooling="avg")
     except Exception as err:  # keras reports a failed download as a plain Exception
         raise ModelError(
             f"{name}: its weights cannot be had: {err}. Check the connection, "
             "or put the file into ~/.keras/models yourself"
         ) from err
     inputs = layers.Input((*size, 3), name="pixels")
-    pixels = modules[0].preprocess_input(ops.cast(inputs, "float32"))
-    network = Model(inputs, network(pixels))
+    network = Model(inputs, network(preprocess(inputs)))
     return Backbone(name, size, network.output_shape[1:], _compiled(network))
 
 

@@ -108,16 +108,11 @@ class ModelFolder:
         Raises:
             ModelError: the weights do not fit `config.json`.
         """
+        from .backbones import load_weights
         from .model import CaptionModel
 
         model = CaptionModel(self.model)
-        try:
-            model.load_weights(self.path / WEIGHTS)
-        except (OSError, ValueError, KeyError) as err:
-            raise ModelError(
-                f"{self.path / WEIGHTS}: does not hold the weights of the model that {CONFIG} "
-                f"describes ({self.model}); copy the folder again from where it came"
-            ) from err
+        load_weights(model, self.path / WEIGHTS, self.model)
         return model
 
     def load_backbone(self):
