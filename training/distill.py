@@ -190,7 +190,9 @@ def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_r
         epochs=epochs,
         verbose=2,
         callbacks=[
-            keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
+            keras.callbacks.BackupAndRestore(
+                output / "backup", double_checkpoint=True, delete_checkpoint=False
+            ),
             keras.callbacks.CSVLogger(output / "distill.csv", append=True),
         ],
     )

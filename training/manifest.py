@@ -1,10 +1,13 @@
 """Labels -> rows: which clips there are and what is said of them."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.errors import DatasetError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class LabelledClip:
 def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip]:
     """Reads JSON Lines `{"video"|"image", "captions"|"caption", "split"}`.
 
+    Empty captions are passed over, and rows without any other are left out with a warning.
+
     Args:
         path: the file; paths in it are relative to its folder.
         split: only these rows; None for all.
@@ -33,15 +38,21 @@ def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip
         DatasetError: the file cannot be read, a row is not of this form, or there is none.
     """
     path = Path(path)
-    clips = []
+    clips, silent = [], []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    clips.append(_parse(line, path, number))
+                    clip = _parse(line, path, number)
+                    (clips if clip.captions else silent).append((number, clip))
     except (OSError, UnicodeDecodeError) as err:
         raise DatasetError(f"{path}: cannot be read as labels ({err}); check the path") from err
-    clips = [clip for clip in clips if split in (None, clip.split)]
+    if silent:
+        first = silent[0][0]
+        _log.warning(
+            "%s: left out %s rows without a caption, from line %s", path, len(silent), first
+        )
+    clips = [clip for _, clip in clips if split in (None, clip.split)]
     if not clips:
         raise DatasetError(f"{path}: has no row{f' of the split {split}' if split else ''}")
     return clips
@@ -52,10 +63,9 @@ def _parse(line, path, number) -> LabelledClip:
         row = json.loads(line)
         name = row["video"] if "video" in row else row["image"]
         captions = row["captions"] if "captions" in row else [row["caption"]]
-        if not captions or not all(isinstance(c, str) and c.strip() for c in captions):
-            raise ValueError("a caption is empty")
+        captions = [caption for caption in captions if caption.strip()]
         return LabelledClip(path.parent / name, tuple(captions), row.get("split", "train"))
-    except (ValueError, KeyError, TypeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise DatasetError(
             f"{path}, line {number}: {type(err).__name__}: {err}; expected "
             '{"video" or "image": PATH, "captions": [SENTENCE, ...], "split": "train"}'

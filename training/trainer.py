@@ -81,7 +81,11 @@ def train(
         warmup_steps=max(1, steps // 20),
     )
     optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=options.weight_decay, clipnorm=5.0, use_ema=True, ema_momentum=0.999
+        schedule,
+        weight_decay=options.weight_decay,
+        clipnorm=5.0,
+        use_ema=True,
+        ema_momentum=max(0.0, 1 - 20 / steps),  # over about the last twentieth
     )
     # XLA made every training step slower on a CPU.
     model.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
@@ -92,7 +96,9 @@ def train(
         shuffle=False,  # the batches come shuffled
         verbose=2,
         callbacks=[
-            keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),
+            keras.callbacks.BackupAndRestore(
+                folder / "backup", double_checkpoint=True, delete_checkpoint=False
+            ),
             keras.callbacks.CSVLogger(folder / "train.csv", append=True),
         ],
     )
