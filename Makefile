@@ -2,18 +2,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+VIDEO ?= $(VENV)/demo.mp4
 
-.PHONY: demo test lint serve clean
+.PHONY: demo test lint clean
 
-demo: $(VENV)/demo.installed  ## caption a short clip, or VIDEO=my.mp4
-	@$(BIN)/captioner caption --format text "$(or $(VIDEO),$(shell $(BIN)/python -m tests.demo_clip))"
+demo: $(VENV)/demo.installed $(if $(filter $(VENV)/demo.mp4,$(VIDEO)),$(VENV)/demo.mp4)
+	$(BIN)/captioner caption --format text "$(VIDEO)"
 
-test: $(VENV)/dev.installed  ## run the tests
+test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+$(VENV)/demo.mp4: $(VENV)/demo.installed
+	$(BIN)/python -m captioner.demo $@
 
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
