@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from captioner.cli import main
+
+from .conftest import SENTENCES, draw_shape_clip
+
+
+def _rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_good_and_bad_files_in_input_order(tiny_model, tmp_path, capsys):
+    draw_shape_clip(tmp_path / "b.avi", "red", "circle")
+    draw_shape_clip(tmp_path / "a.avi", "blue", "square")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video at all, but words\n" * 40)
+    whole = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 2 // 3])
+    names = ["b.avi", "empty.mp4", "text.mp4", "cut.avi", "missing.mp4", "a.avi"]
+    paths = [str(tmp_path / name) for name in names]
+    assert main(["caption", "--model", str(tiny_model), *paths]) == 1
+    rows = _rows(capsys.readouterr().out)
+    assert [row["video"] for row in rows] == paths
+    assert [row["error"] is None for row in rows] == [True, False, False, True, False, True]
+    for row in rows:
+        assert list(row) == ["video", "caption", "score", "duration", "model", "error"]
+        assert row["model"] == "tiny"
+        if row["error"] is None:
+            assert row["caption"].endswith(".")
+            assert "<" not in row["caption"]
+            assert row["score"] < 0
+        else:
+            assert row["caption"] is None
+            assert row["video"] in row["error"]
+    assert 0 < rows[3]["duration"] < rows[5]["duration"]
+
+
+def test_folders(tiny_model, tmp_path, capsys):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "none").mkdir()
+    for name in ("in/b.avi", "in/a.avi", "in/deep/c.avi"):
+        draw_shape_clip(tmp_path / name, "red", "circle")
+    (tmp_path / "in" / "notes.txt").write_text("not listed")
+    arguments = ["caption", "--model", str(tiny_model), "--beam-size", "1"]
+
+    def videos(*more):
+        status = main([*arguments, *more])
+        return status, [row["video"] for row in _rows(capsys.readouterr().out)]
+
+    folder = str(tmp_path / "in")
+    a, b, c = (f"{folder}/{name}" for name in ("a.avi", "b.avi", "deep/c.avi"))
+    assert videos(folder) == (0, [a, b])
+    assert videos(folder, "--recursive") == (0, [a, b, c])
+    assert videos(str(tmp_path / "none")) == (1, [str(tmp_path / "none")])
+
+
+def test_output_file_and_text(tiny_model, tmp_path, capsys):
+    draw_shape_clip(tmp_path / "a.avi", "red", "circle")
+    out = tmp_path / "out.txt"
+    arguments = ["--model", str(tiny_model), "-o", str(out), "--format", "text"]
+    assert main(["caption", *arguments, str(tmp_path / "a.avi")]) == 0
+    assert capsys.readouterr().out == ""
+    path, sentence = out.read_text().rstrip("\n").split("\t")
+    assert path == str(tmp_path / "a.avi")
+    assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "no-such-model"], "no-such-model: no such model"),
+        (["-o", "no/such/folder/out.jsonl"], "no/such/folder/out.jsonl: cannot be written"),
+        (["--beam-size", "0"], "expected beam_size >= 1"),
+    ],
+)
+def test_wrong_usage(arguments, message, tiny_model, capsys):
+    assert main(["caption", "clip.mp4", "--model", str(tiny_model), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["caption"], ["caption", "a.mp4", "--beam-size", "x"]])
+def test_arguments_that_do_not_parse(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_info(tiny_model, capsys):
+    assert main(["info", str(tiny_model)]) == 0
+    out = capsys.readouterr().out
+    assert "bundled" in out
+    assert "tiny" in out
+    assert "4 regions a frame, 32 each" in out
+
+
+def test_from_python(tiny_model, tmp_path):
+    from captioner import Captioner, VideoError
+
+    captioner = Captioner.load(tiny_model)
+    caption = captioner.caption(draw_shape_clip(tmp_path / "a.avi", "red", "circle"))
+    assert caption.text == caption.candidates[0].text
+    assert caption.duration == pytest.approx(2.0, abs=0.2)
+    with pytest.raises(VideoError, match=r"none\.avi"):
+        captioner.caption(tmp_path / "none.avi")
+
+
+def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
+    """From labels to captions with nothing but the command line, each step a fresh process."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "captioner.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    model = tmp_path / "model"
+    training = "--epochs 120 --learning-rate 3e-3 --batch-size 4".split()
+    run("train", labelled_clips, "--output", model, "--cnn", tiny_cnn, *training)
+    clips = [labelled_clips.parent / f"{colour}.avi" for colour, _ in SENTENCES]
+    rows = _rows(run("caption", "--model", model, *clips))
+    assert [row["caption"] for row in rows] == list(SENTENCES.values())

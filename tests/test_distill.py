@@ -1,0 +1,131 @@
+import json
+import warnings
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from captioner.backbones import load_backbone
+from training import distill
+from training.teacher import load_teacher
+
+from .conftest import TINY_CNN
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """A float classifier with the operators of published ones."""
+    keras.utils.set_random_seed(12)
+    layers = keras.layers
+    inputs = layers.Input((192, 192, 3), batch_size=1)
+    x = layers.Rescaling(1 / 127.5, -1)(inputs)
+    x = layers.Conv2D(8, 3, strides=4, padding="same", activation="relu6")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    y = layers.Conv2D(8, 1)(y)
+    x = layers.Add()([x, y])
+    x = feature_map = layers.Conv2D(12, 1, strides=8, activation="relu")(x)
+    x = layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x), keras.Model(inputs, feature_map)
+
+
+@pytest.fixture(scope="module")
+def teacher_path(classifier, tmp_path_factory):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(13)
+    converter = tf.lite.TFLiteConverter.from_keras_model(classifier[0])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+        [rng.uniform(0, 255, (1, 192, 192, 3)).astype(np.float32)] for _ in range(20)
+    )
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    path = tmp_path_factory.mktemp("teacher") / "teacher.tflite"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter's own
+        path.write_bytes(converter.convert())
+    return path
+
+
+def test_teacher_is_the_quantised_network_in_float(classifier, teacher_path):
+    teacher = load_teacher(teacher_path, 192)
+    picture = np.random.default_rng(14).uniform(0, 255, (1, 192, 192, 3)).astype(np.float32)
+    expected = np.asarray(classifier[1](picture))
+    found = np.asarray(teacher(picture))
+    assert found.shape == (1, 6, 6, 12)
+    assert np.abs(found - expected).max() < 0.1 * expected.max()
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_pool_regions():
+    feature_map = np.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(
+        distill.pool_regions(feature_map, 2)[0, :, 0], [2.5, 4.5, 10.5, 12.5]
+    )
+    # Three columns over two cells: the one in the middle belongs to both.
+    row = np.array([[[[0.0], [4.0], [8.0]]] * 3])
+    np.testing.assert_array_equal(distill.pool_regions(row, 2)[0, :, 0], [2, 6, 2, 6])
+
+
+def test_random_view_changes_the_crop_and_not_the_source():
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    before = picture.copy()
+    views = [distill.random_view(picture, np.random.default_rng(seed), 48) for seed in range(3)]
+    assert all(view.shape == (48, 48, 3) and view.dtype == np.uint8 for view in views)
+    assert not np.array_equal(views[0], views[1])
+    np.testing.assert_array_equal(picture, before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(15)
+    for number in range(40):
+        small = rng.integers(0, 256, (6, 6, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:02}.jpg"), cv2.resize(small, (96, 96)))
+    return folder
+
+
+def _views(folder, pictures, teacher_path):
+    views = distill.Views(folder, TINY_CNN, batch_size=16, seed=1)
+    views.make(distill.pictures_of(pictures), teacher_path, views_per_picture=2)
+    return views.open()
+
+
+def test_views_go_on_where_they_were_stopped(pictures, teacher_path, tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    whole = _views(tmp_path / "whole", pictures, teacher_path)
+    draw, drawn = distill.random_view, []
+
+    def stop_after_a_while(*arguments):
+        if len(drawn) == 100:  # in the second batch
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return draw(*arguments)
+
+    monkeypatch.setattr(distill, "random_view", stop_after_a_while)
+    with pytest.raises(KeyboardInterrupt):
+        _views(tmp_path / "stopped", pictures, teacher_path)
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "stopped/progress.json").read_text())["views"] < 80
+    stopped = _views(tmp_path / "stopped", pictures, teacher_path)
+    np.testing.assert_array_equal(stopped.views, whole.views)
+    np.testing.assert_array_equal(stopped.targets, whole.targets)
+    assert (whole.targets.max((1, 2)) > 0).all()
+
+
+def test_student_learns_and_becomes_a_backbone(pictures, teacher_path, tmp_path):
+    keras.utils.set_random_seed(16)
+    views = _views(tmp_path, pictures, teacher_path)
+    distill.train(views, TINY_CNN, tmp_path, epochs=8, learning_rate=1e-2)
+    lines = (tmp_path / "distill.csv").read_text().splitlines()
+    losses = [float(line.split(",")[1]) for line in lines[1:]]
+    assert len(losses) == 8
+    assert losses[-1] < 0.8 * losses[0]
+    backbone = load_backbone("bundled", TINY_CNN, tmp_path / "backbone.weights.h5")
+    features = backbone(np.stack(views.views[:4]))
+    assert features.shape == (4, 4, 32)
+    assert (features >= 0).all()
+    assert features.std() > 0
