@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+ENCODERS = ("lstm", "gru", "convolution")
+ATTENTIONS = ("additive", "multiplicative", "multi-head")
+NUM_HEADS = 4  # of multi-head attention
+
 
 def _expect(condition: bool, expectation: str, **received):
     if not condition:
@@ -73,6 +77,12 @@ class ModelConfig:
         num_regions: feature vectors a frame.
         units: width of the memory, the LSTM states and the attention.
         embedding_dim: width of the word embedding, shared with the output layer.
+        encoder: what reads the frames: `lstm`, `gru`, or `convolution`, a temporal
+            convolutional network.
+        encoder_layers: how many of them lie on one another; of convolutions, each looks twice
+            as far as the one before.
+        bidirectional: whether a frame's memory knows what comes after it too.
+        attention: `additive`, `multiplicative` or `multi-head`.
         dropout: share of values dropped while training, 0 <= dropout < 1.
     """
 
@@ -81,12 +91,27 @@ class ModelConfig:
     num_regions: int = 1
     units: int = 384
     embedding_dim: int = 256
+    encoder: str = "lstm"
+    encoder_layers: int = 1
+    bidirectional: bool = False
+    attention: str = "additive"
     dropout: float = 0.3
 
     def __post_init__(self):
-        for name in ("vocab_size", "feature_dim", "num_regions", "units", "embedding_dim"):
+        for name in (
+            "vocab_size",
+            "feature_dim",
+            "num_regions",
+            "units",
+            "embedding_dim",
+            "encoder_layers",
+        ):
             value = getattr(self, name)
             _expect(value >= 1, f"{name} >= 1", **{name: value})
+        for name, choices in (("encoder", ENCODERS), ("attention", ATTENTIONS)):
+            value = getattr(self, name)
+            _expect(value in choices, f"{name} to be one of {choices}", **{name: value})
+        _expect(self.units % NUM_HEADS == 0, f"units % {NUM_HEADS} == 0", units=self.units)
         _expect(0 <= self.dropout < 1, "0 <= dropout < 1", dropout=self.dropout)
 
 

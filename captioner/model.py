@@ -5,9 +5,9 @@ from typing import NamedTuple
 import keras
 from keras import layers, ops
 
-from .attention import AdditiveAttention
-from .config import ModelConfig
-from .layers import LSTM
+from .attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention
+from .config import NUM_HEADS, ModelConfig
+from .layers import GRU, LSTM, Bidirectional, TemporalConvolution
 from .vocabulary import START_ID
 
 
@@ -26,13 +26,13 @@ class Memory(NamedTuple):
 
 
 class CaptionModel(keras.Model):
-    """An LSTM encoder-decoder with attention over frames and regions.
+    """An encoder-decoder with attention over frames and regions.
 
-    The encoder is an LSTM over the frames, each the mean of its regions. A row of memory is a
-    region plus what the encoder made of its frame. The decoder has two LSTMs (after Anderson et
-    al. 2018, "Bottom-up and top-down attention"): the first reads the words and asks, the second
-    reads the answer and speaks. Unlike there, no output flows back into the first one but
-    through the words, so that in training each runs over whole sentences at once.
+    The encoder, an LSTM by default, reads the frames, each the mean of its regions. A row of
+    memory is a region plus what the encoder made of its frame. The decoder has two LSTMs (after
+    Anderson et al. 2018, "Bottom-up and top-down attention"): the first reads the words and asks,
+    the second reads the answer and speaks. Unlike there, no output flows back into the first one
+    but through the words, so that in training each runs over whole sentences at once.
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
@@ -46,10 +46,11 @@ class CaptionModel(keras.Model):
             name="embedding",
         )
         self.projection = layers.Dense(units, activation="relu", name="projection")
-        self.encoder = LSTM(units, name="encoder")
+        self.encoder = [_build_encoder(config, depth) for depth in range(config.encoder_layers)]
+        self.start = layers.Dense(2 * units, name="start")
         self.memory_norm = layers.LayerNormalization(name="memory_norm")
         self.reader = LSTM(units, name="reader")
-        self.attention = AdditiveAttention(units, name="attention")
+        self.attention = _build_attention(config)
         self.speaker = LSTM(units, name="speaker")
         self.output_projection = layers.Dense(config.embedding_dim, name="output_projection")
         self.output_bias = self.add_weight(
@@ -58,7 +59,9 @@ class CaptionModel(keras.Model):
         self.dropout = layers.Dropout(config.dropout, name="dropout")
         self.embedding.build(())
         self.projection.build((None, config.feature_dim))
-        self.encoder.build((None, None, units))
+        for layer in self.encoder:
+            layer.build((None, None, units))
+        self.start.build((None, units))
         self.memory_norm.build((None, None, units))
         self.reader.build((None, None, config.embedding_dim))
         self.attention.build((None, units), (None, None, units))
@@ -81,21 +84,30 @@ class CaptionModel(keras.Model):
         if len(features.shape) == 3:
             features = features[:, :, None]
         regions = self.dropout(self.projection(features), training=training)
-        frames = ops.mean(regions, axis=2)  # (batch_size, num_frames, units)
-        frames, state = self.encoder(frames, sequence_length=sequence_length)
+        frames = self._read(ops.mean(regions, axis=2), sequence_length, training)
         values = self.memory_norm(regions + frames[:, :, None])
         batch_size, num_frames, num_regions, units = ops.shape(values)
         values = ops.reshape(values, (batch_size, num_frames * num_regions, units))
-        live = ops.arange(num_frames)[None] < ops.cast(sequence_length, "int32")[:, None]
-        mask = ops.repeat(live, num_regions, axis=1)  # (batch_size, memory_length)
+        length = ops.cast(sequence_length, "int32")[:, None]
+        mask = ops.repeat(ops.arange(num_frames)[None] < length, num_regions, axis=1)
         memory = Memory(values, self.attention.project(values), mask)
-        zeros = ops.zeros_like(state[0])
-        attention_weights = ops.zeros_like(values[:, :, 0])
+
+        mean = ops.sum(frames, axis=1) / ops.cast(length, frames.dtype)  # padding is zero
+        h, c = ops.split(self.start(mean), 2, axis=-1)
+        zeros = ops.zeros_like(c)
         return memory, {
-            "reader": state,
+            "reader": [ops.tanh(h), c],
             "speaker": [zeros, zeros],
-            "attention_weights": attention_weights,
+            "attention_weights": ops.zeros_like(values[:, :, 0]),
         }
+
+    def _read(self, frames, sequence_length, training):
+        """The encoder: `(batch_size, num_frames, units)` -> the same shape, zero past each end."""
+        for depth, layer in enumerate(self.encoder):
+            outputs = layer(frames, sequence_length=sequence_length, training=training)
+            outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+            frames = frames + self.dropout(outputs, training=training) if depth else outputs
+        return frames
 
     def decode_step(self, token_ids, state, memory: Memory):
         """Takes one word and says how likely each next one is.
@@ -148,3 +160,22 @@ class CaptionModel(keras.Model):
         vectors = self.output_projection(ops.concatenate([spoken, context], axis=-1))
         scores = ops.matmul(vectors, ops.transpose(self.embedding.embeddings))
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
+
+
+def _build_encoder(config, depth):
+    name = f"encoder_{depth}"
+    if config.encoder == "convolution":
+        dilations = (2**depth,)
+        causal = not config.bidirectional
+        return TemporalConvolution(config.units, dilations=dilations, causal=causal, name=name)
+    kind = {"lstm": LSTM, "gru": GRU}[config.encoder]
+    if config.bidirectional:
+        return Bidirectional(kind(config.units // 2, name="forward"), name=name)
+    return kind(config.units, name=name)
+
+
+def _build_attention(config):
+    if config.attention == "multi-head":
+        return MultiHeadAttention(config.units, NUM_HEADS, name="attention")
+    kinds = {"additive": AdditiveAttention, "multiplicative": MultiplicativeAttention}
+    return kinds[config.attention](config.units, name="attention")

@@ -1,28 +1,49 @@
+"""The caption model, in each of its shapes, and on another backend."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from captioner.config import DecodingOptions, ModelConfig
+from captioner.config import ATTENTIONS, ENCODERS, DecodingOptions, ModelConfig
 from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
 
 CONFIG = ModelConfig(vocab_size=11, feature_dim=6, num_regions=3, units=8, embedding_dim=5)
+SHAPES = [
+    *(replace(CONFIG, encoder=encoder) for encoder in ENCODERS),
+    *(replace(CONFIG, encoder=encoder, bidirectional=True) for encoder in ENCODERS),
+    *(replace(CONFIG, attention=attention) for attention in ATTENTIONS[1:]),
+    replace(CONFIG, encoder_layers=3, encoder="convolution"),
+    replace(CONFIG, encoder_layers=2, bidirectional=True),
+]
+
+
+def _build(config):
+    keras.utils.set_random_seed(5)
+    model = CaptionModel(config)
+    rng = np.random.default_rng(5)
+    model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    return model
 
 
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(5)
-    model = CaptionModel(CONFIG)
-    rng = np.random.default_rng(5)
-    model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
-    return model
+    return _build(CONFIG)
 
 
 def _features(rng, num_frames, shape=(3, 6)):
     return rng.normal(size=(num_frames, *shape)).astype(np.float32)
 
 
-def test_call_agrees_with_repeated_decode_step(model):
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_call_agrees_with_repeated_decode_step(config):
+    model = _build(config)
     rng = np.random.default_rng(6)
     features = rng.normal(size=(4, 5, 3, 6)).astype(np.float32)
     sequence_length = np.array([5, 1, 3, 4], np.int32)
@@ -36,6 +57,56 @@ def test_call_agrees_with_repeated_decode_step(model):
         step_logits, state = model.decode_step(last, state, memory)
         np.testing.assert_allclose(np.asarray(step_logits), logits[:, position], atol=1e-5)
         last = token_ids[:, position]
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_padding_changes_nothing(config):
+    model = _build(config)
+    rng = np.random.default_rng(61)
+    features = rng.normal(size=(1, 5, 3, 6)).astype(np.float32)
+    token_ids = rng.integers(3, 11, (1, 4)).astype(np.int32)
+
+    def logits(features):
+        length = np.array([2], np.int32)
+        inputs = {"features": features, "sequence_length": length, "token_ids": token_ids}
+        return np.asarray(model(inputs))
+
+    np.testing.assert_allclose(logits(features), logits(features[:, :2]), atol=1e-5)
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_every_weight_learns(config):
+    import tensorflow as tf
+
+    model = _build(replace(config, dropout=0.0))
+    rng = np.random.default_rng(62)
+    inputs = {
+        "features": rng.normal(size=(2, 4, 3, 6)).astype(np.float32),
+        "sequence_length": np.array([4, 2], np.int32),
+        "token_ids": rng.integers(3, 11, (2, 5)).astype(np.int32),
+    }
+    with tf.GradientTape() as tape:
+        loss = keras.ops.mean(keras.ops.square(model(inputs, training=True)))
+    for weight, gradient in zip(
+        model.trainable_weights, tape.gradient(loss, model.trainable_weights)
+    ):
+        assert gradient is not None, weight.path
+        assert np.abs(np.asarray(keras.ops.convert_to_tensor(gradient))).max() > 0, weight.path
+
+
+def test_encoder_that_sees_the_past_only():
+    model = _build(replace(CONFIG, encoder="convolution", encoder_layers=2))
+    both = _build(replace(CONFIG, encoder="convolution", encoder_layers=2, bidirectional=True))
+    features = np.random.default_rng(63).normal(size=(1, 6, 3, 6)).astype(np.float32)
+    changed = features.copy()
+    changed[:, 4:] += 1
+    length = np.array([6], np.int32)
+
+    def first_frames(model, features):
+        return np.asarray(model.encode(features, length)[0].values)[:, : 4 * 3]
+
+    assert np.abs(first_frames(model, features) - first_frames(model, changed)).max() < 1e-6
+    assert np.abs(first_frames(both, features) - first_frames(both, changed)).max() > 1e-3
 
 
 def test_attention_looks_at_real_frames_only(model):
@@ -90,3 +161,51 @@ def test_features_without_regions():
     result = engine(clips, DecodingOptions(beam_size=2, max_length=4))
     assert result.token_ids.shape == (1, 1, 4)
     assert result.attention_weights.shape == (1, 1, 4, 4)
+
+
+def _report(weights, file):
+    """What the backend at hand makes of the weights: loss, token ids, scores."""
+    from training.trainer import caption_loss
+
+    model = CaptionModel(CONFIG)
+    model.load_weights(weights)
+    rng = np.random.default_rng(64)
+    clips = [_features(rng, num_frames) for num_frames in (4, 1, 3)]
+    padded = np.zeros((3, 4, 3, 6), np.float32)
+    for row, clip in zip(padded, clips):
+        row[: len(clip)] = clip
+    token_ids = rng.integers(3, 11, (3, 5)).astype(np.int32)
+    sequence_length = np.array([4, 1, 3], np.int32)
+    inputs = {"features": padded, "sequence_length": sequence_length, "token_ids": token_ids}
+    loss = caption_loss(0.1)(token_ids, model(inputs))
+    greedy = KerasEngine(model)(clips, DecodingOptions(beam_size=1, max_length=8))
+    beam = KerasEngine(model)(clips, DecodingOptions(beam_size=4, num_captions=3, max_length=8))
+    np.savez(
+        file,
+        loss=keras.ops.convert_to_numpy(loss),
+        greedy=greedy.token_ids,
+        beam=beam.token_ids,
+        scores=beam.scores,
+        attention=beam.attention_weights,
+    )
+
+
+def test_another_backend_gives_the_same(model, tmp_path):
+    model.save_weights(tmp_path / "model.weights.h5")
+    _report(tmp_path / "model.weights.h5", tmp_path / "here.npz")
+    # With None in sys.modules, `import tensorflow` fails.
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; from tests import test_model; "
+        "test_model._report(*sys.argv[1:])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.weights.h5", tmp_path / "there.npz"],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=Path(__file__).parent.parent,
+        check=True,
+    )
+    here, there = np.load(tmp_path / "here.npz"), np.load(tmp_path / "there.npz")
+    for name in ("greedy", "beam"):
+        np.testing.assert_array_equal(there[name], here[name])
+    for name in ("loss", "scores", "attention"):
+        np.testing.assert_allclose(there[name], here[name], atol=1e-4)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from captioner.model import CaptionModel
@@ -57,8 +56,8 @@ def caption_loss(label_smoothing: float):
 
 def train(
     model: CaptionModel,
-    batches: tf.data.Dataset,
-    validation: tf.data.Dataset | None,
+    batches,
+    validation,
     options: TrainingOptions,
     folder: Path,
 ):
@@ -69,7 +68,7 @@ def train(
     Args:
         model: what learns.
         batches: of `training.records.read_records`.
-        validation: likewise, for the loss on other clips.
+        validation: likewise, for the loss on other clips; or None.
         options: how long and how hard.
         folder: of the state and the log, `train.csv`.
     """
