@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .caption import Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder
 from .config import DecodingOptions
-from .errors import CaptionerError
+from .errors import CaptionerError, VideoError
 from .output import FORMATS
 from .video import SUFFIXES, find_videos
 
@@ -82,12 +82,12 @@ def _add_caption(commands):
 
 
 def _caption(args) -> int:
+    captioner = load_captioner(args)
+    found = list(_find(args.paths, args.recursive, captioner.name))
     try:
         output = args.output.open("w", encoding="utf-8") if args.output else None
     except OSError as err:
         raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
-    captioner = load_captioner(args)
-    found = list(_find(args.paths, args.recursive, captioner.name))
     status = ALL_GOOD
     with output or nullcontext(sys.stdout) as rows:
         for item in tqdm(found, unit="clip", file=sys.stderr, disable=None):
@@ -104,14 +104,18 @@ def _find(paths, recursive, model) -> Iterator[str | Failure]:
         if not os.path.isdir(path):
             yield path
             continue
-        videos = map(str, find_videos(path, recursive))
-        first = next(videos, None)
+        videos = find_videos(path, recursive)
+        try:
+            first = next(videos, None)
+        except VideoError as err:
+            yield Failure(path, str(err), model)
+            continue
         if first is None:
             deeper = "" if recursive else "; --recursive searches the folders in it too"
             yield Failure(path, f"{path}: holds no video or picture{deeper}", model)
         else:
-            yield first
-            yield from videos
+            yield str(first)
+            yield from map(str, videos)
 
 
 def _add_info(commands):

@@ -89,7 +89,7 @@ class ModelConfig:
     vocab_size: int
     feature_dim: int
     num_regions: int = 1
-    units: int = 384
+    units: int = 320
     embedding_dim: int = 256
     encoder: str = "lstm"
     encoder_layers: int = 1

@@ -1,0 +1,215 @@
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from captioner.errors import VideoError
+from captioner.video import find_videos, is_video, read_frames
+
+from .clips import (
+    add_exif_orientation,
+    make_frame_rate_variable,
+    numbered_frame,
+    numbers_of,
+    turn_by_90_degrees,
+    write_clip,
+    write_gif,
+)
+
+
+def _numbered(count):
+    return [numbered_frame(number) for number in range(count)]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mp4v"), ("a.avi", "MJPG")])
+def test_frames_lie_evenly_over_the_clip(name, codec, tmp_path):
+    clip = read_frames(write_clip(tmp_path / name, _numbered(40), 10, codec), 4)
+    assert numbers_of(clip.frames) == [5, 15, 25, 35]
+    assert clip.frames.shape == (4, 48, 64, 3)
+    assert clip.frames.dtype == np.uint8
+    np.testing.assert_allclose(clip.times, [0.5, 1.5, 2.5, 3.5], atol=1e-3)
+    assert clip.duration == pytest.approx(4.0, abs=1e-3)
+
+
+def test_colours_are_rgb(tmp_path):
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 2] = 250  # OpenCV writes BGR
+    clip = read_frames(write_clip(tmp_path / "a.avi", [red] * 3, codec="MJPG"), 1)
+    assert clip.frames[0, 20, 30, 0] > 200
+    assert clip.frames[0, 20, 30, 1:].max() < 50
+
+
+def test_frames_are_squashed_to_the_size_wanted(tmp_path):
+    left_white = np.zeros((48, 64, 3), np.uint8)
+    left_white[:, :32] = 255
+    path = write_clip(tmp_path / "a.avi", [left_white] * 3, codec="MJPG")
+    frame = read_frames(path, 1, size=(20, 10)).frames[0]
+    assert frame.shape == (20, 10, 3)
+    assert frame[:, :4].min() > 200
+    assert frame[:, 6:].max() < 50
+
+
+def test_fewer_frames_than_wanted(tmp_path):
+    clip = read_frames(write_clip(tmp_path / "a.mp4", _numbered(3)), 8)
+    assert numbers_of(clip.frames) == [0, 1, 2]
+    clip = read_frames(write_clip(tmp_path / "b.mp4", _numbered(1)), 8)
+    assert numbers_of(clip.frames) == [0]
+    assert clip.times == [0]
+
+
+def test_variable_frame_rate_is_sampled_by_time(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", _numbered(22))
+    # Ten frames in the first second, then twelve of a second each.
+    make_frame_rate_variable(path, [100] * 10 + [1000] * 12)
+    clip = read_frames(path, 13)
+    assert numbers_of(clip.frames) == [5, *range(10, 22)]
+    np.testing.assert_allclose(clip.times, [0.5, *range(1, 13)], atol=0.01)
+    assert clip.duration == pytest.approx(13)
+
+
+def test_truncated_file_gives_the_frames_that_exist(tmp_path):
+    whole = write_clip(tmp_path / "whole.avi", _numbered(40), codec="MJPG")
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    promised = cv2.VideoCapture(str(cut)).get(cv2.CAP_PROP_FRAME_COUNT)
+    clip = read_frames(cut, 4)
+    numbers = numbers_of(clip.frames)
+    assert len(numbers) == 4
+    assert numbers == sorted(set(numbers))
+    last = clip.duration * 10
+    assert 10 < last < 38
+    assert promised > last
+    assert numbers[-1] == pytest.approx(last * 7 / 8, abs=1.5)
+
+
+def test_rotated_phone_video(tmp_path):
+    top_white = np.zeros((48, 64, 3), np.uint8)
+    top_white[:24] = 255
+    path = write_clip(tmp_path / "a.mp4", [top_white] * 3)
+    turn_by_90_degrees(path)
+    frame = read_frames(path, 1).frames[0]
+    assert frame.shape == (64, 48, 3)
+    assert frame[:, 28:].min() > 200  # the top is on the right now
+    assert frame[:, :20].max() < 50
+
+
+def test_animated_gif(tmp_path):
+    frames = [numbered_frame(number * 10) for number in range(4)]
+    clip = read_frames(write_gif(tmp_path / "a.gif", frames, [100, 100, 100, 700]), 2)
+    assert len(clip.frames) == 2
+    assert numbers_of(clip.frames)[1] == 30
+    clip = read_frames(tmp_path / "a.gif", 8)
+    assert numbers_of(clip.frames) == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tiff"])
+def test_still_picture_is_a_clip_of_one_frame(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), numbered_frame(30))
+    clip = read_frames(path, 8)
+    assert numbers_of(clip.frames) == [30]
+    assert clip.duration == 0
+    np.testing.assert_array_equal(clip.times, [0])
+
+
+def test_picture_turned_by_exif(tmp_path):
+    top_white = np.zeros((48, 64, 3), np.uint8)
+    top_white[:24] = 255
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), top_white)
+    add_exif_orientation(path, 6)
+    frame = read_frames(path, 1).frames[0]
+    assert frame.shape == (64, 48, 3)
+    assert frame[:, 28:].min() > 200
+
+
+def _empty(path):
+    path.touch()
+
+
+def _text(path):
+    path.write_text("dear diary, today I filmed nothing\n" * 100)
+
+
+def _noise(path):
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def _cut_mp4(path):
+    write_clip(path, _numbered(30))
+    path.write_bytes(path.read_bytes()[:1000])  # without its index, which stands at the end
+
+
+def _playlist(path):
+    other = write_clip(path.with_name("other.mp4"), _numbered(3))
+    path.write_text(f"ffconcat version 1.0\nfile {other}\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "check the path"),
+        (lambda path: path.mkdir(), "name a video in it"),
+        (os.mkfifo, "not a regular file"),
+        (_empty, "the file is empty"),
+        (_text, "this is text"),
+        (_noise, "convert it"),
+        (_cut_mp4, "convert it"),
+        (_playlist, "this is text"),
+    ],
+)
+def test_no_video(make, message, tmp_path):
+    path = tmp_path / "clip.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=rf"clip\.mp4.*{message}"):
+        read_frames(path, 4)
+
+
+@pytest.mark.parametrize("arguments", [(0,), (4, (0, 5)), (4, (5,))])
+def test_arguments_that_make_no_sense(arguments, tmp_path):
+    with pytest.raises(ValueError, match="expected"):
+        read_frames(tmp_path / "a.mp4", *arguments)
+
+
+def test_decoders_do_not_chatter(tmp_path):
+    _cut_mp4(tmp_path / "cut.mp4")
+    _noise(tmp_path / "noise.mp4")
+    picture = tmp_path / "cut.jpg"
+    cv2.imwrite(str(picture), numbered_frame(10, 200, 300))
+    picture.write_bytes(picture.read_bytes()[:700])
+    code = (
+        "import sys\nfrom captioner.video import read_frames, VideoError\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: read_frames(path, 4)\n"
+        "    except VideoError: pass\n"
+    )
+    paths = [tmp_path / "cut.mp4", tmp_path / "noise.mp4", picture]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_find_videos(tmp_path):
+    for name in ("b.mp4", "a.JPG", "notes.txt", ".hidden.mp4", "deep/c.gif", "deep/er/d.mkv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
+
+    def found(**options):
+        return [str(path.relative_to(tmp_path)) for path in find_videos(tmp_path, **options)]
+
+    assert found() == ["a.JPG", "b.mp4"]
+    assert found(recursive=True) == ["a.JPG", "b.mp4", "deep/c.gif", "deep/er/d.mkv"]
+    with pytest.raises(VideoError, match="cannot be listed"):
+        list(find_videos(tmp_path / "none"))
+
+
+def test_is_video():
+    assert is_video("a/b.MP4")
+    assert not is_video("a/b.txt")
