@@ -38,6 +38,13 @@ def add_train(commands):
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--scheduled-sampling",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the words read that are the model's own in the end",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
     parser.add_argument("--half", action="store_true", help="save weights as float16")
@@ -75,7 +82,13 @@ def _train(args) -> int:
             files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
         )
 
-    options = TrainingOptions(args.epochs, args.batch_size, args.learning_rate, seed=args.seed)
+    options = TrainingOptions(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        scheduled_sampling=args.scheduled_sampling,
+        seed=args.seed,
+    )
     model = CaptionModel(config)
     validation = batches("val") if clips["val"] else None
     train(model, batches("train", args.views, args.seed), validation, options, work)
