@@ -36,6 +36,19 @@ def test_most_common_sentence(tmp_path):
     assert most_common_sentence(clips) == "a dog runs"
 
 
+def test_unreadable_clips_are_counted_and_told(tiny_model, labelled_clips, tmp_path, capsys):
+    good = {"video": str(labelled_clips.parent / "red.avi"), "caption": "Red.", "split": "test"}
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(json.dumps(good) + "\n" + json.dumps({**good, "video": "gone.avi"}))
+    assert main(["evaluate", str(tiny_model), str(labels)]) == 1
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert (summary["num_clips"], summary["unreadable"]) == (1, 1)
+    assert "gone.avi" in captured.err
+    assert main(["evaluate", str(tiny_model), str(labels), "--split", "val"]) == 2
+    assert "no row of the split val" in capsys.readouterr().err
+
+
 def test_evaluate_command(tiny_model, labelled_clips, tmp_path, capsys):
     labels = tmp_path / "labels.jsonl"
     rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
-from captioner.cli import ALL_GOOD, load_captioner, muted_stderr
+from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import DatasetError
 from captioner.vocabulary import Vocabulary
@@ -131,13 +131,15 @@ def add_evaluate(commands):
 
 
 def _evaluate(args) -> int:
-    clips = read_labels(args.labels, args.split)
+    labelled = read_labels(args.labels)
+    clips = [clip for clip in labelled if clip.split == args.split]
+    if not clips:
+        raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
     with muted_stderr():
         from .evaluate import evaluate, most_common_sentence
         from .metrics import score
-    captioner = load_captioner(args)
-    result = evaluate(captioner, clips)
-    learned = [clip for clip in read_labels(args.labels) if clip.split == "train"]
+    result = evaluate(load_captioner(args), clips)
+    learned = [clip for clip in labelled if clip.split == "train"]
     if learned:
         sentence = most_common_sentence(learned)
         scores, _ = score([sentence] * len(clips), [clip.captions for clip in clips])
@@ -146,4 +148,4 @@ def _evaluate(args) -> int:
         args.output.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
     summary = {name: value for name, value in result.items() if name != "clips"}
     print(json.dumps(summary, indent=2))
-    return ALL_GOOD
+    return SOME_FAILED if result["unreadable"] else ALL_GOOD

@@ -1,12 +1,13 @@
 """How well a model captions labelled clips, beside those who do not look."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from captioner.errors import VideoError
+from captioner.errors import DatasetError, VideoError
 from captioner.pipeline import Captioner
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
@@ -22,7 +23,10 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
 
     Returns:
         `(clips, features)`: the clips that can be read, and the features of each; for the
-        others a line on the progress bar says why.
+        others a line on stderr says why.
+
+    Raises:
+        DatasetError: none can be read.
     """
     seen, features = [], []
     for clip in tqdm(clips, unit="clip", disable=None):
@@ -31,10 +35,12 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
                 clip.path, captioner.sampling.num_frames, captioner.backbone.input_size
             )
         except VideoError as err:
-            tqdm.write(str(err))
+            tqdm.write(str(err), file=sys.stderr)
             continue
         seen.append(clip)
         features.append(captioner.backbone(sample.frames))
+    if not seen:
+        raise DatasetError("none of the clips can be read; check their paths in the labels")
     return seen, features
 
 
@@ -59,17 +65,18 @@ def evaluate(captioner: Captioner, clips: Sequence[LabelledClip], seed: int = 0)
         seed: of the shuffling.
 
     Returns:
-        A dict of `scores`; `shuffled`, the scores of the same model given each clip's features
-        for another clip: near `scores`, it does not look; `clips`, a dict a clip with its
-        caption and its own CIDEr, worst first; and the share of captions that are `unique`.
+        A dict of `num_clips`, and how many more are `unreadable`; `scores`; `shuffled`, the
+        scores of the same model given each clip's features for another clip (where they are
+        near `scores`, it does not look); the share of captions that are `unique`; their
+        `mean_words`; and `clips`, a dict a clip with its caption and its own CIDEr, worst first.
     """
-    clips, features = features_of(captioner, clips)
+    labelled = clips
+    clips, features = features_of(captioner, labelled)
     references = [clip.captions for clip in clips]
     sentences = describe_all(captioner, features)
     scores, cider = score(sentences, references)
-    others = np.roll(
-        np.arange(len(clips)), 1 + np.random.default_rng(seed).integers(len(clips) - 1)
-    )
+    shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))
+    others = np.roll(np.arange(len(clips)), shift)
     shuffled, _ = score([sentences[other] for other in others], references)
     rows = [
         {"video": str(clip.path), "caption": sentence, "cider": value, "captions": clip.captions}
@@ -77,6 +84,7 @@ def evaluate(captioner: Captioner, clips: Sequence[LabelledClip], seed: int = 0)
     ]
     return {
         "num_clips": len(clips),
+        "unreadable": len(labelled) - len(clips),
         "scores": scores,
         "shuffled": shuffled,
         "unique": len(set(sentences)) / len(sentences),

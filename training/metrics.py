@@ -2,7 +2,17 @@
 
 from collections.abc import Sequence
 
+from captioner.errors import CaptionerError
 from captioner.vocabulary import tokenize
+
+try:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+except ImportError as err:
+    raise CaptionerError(
+        "measuring needs pycocoevalcap; install it: pip install 'captioner[evaluate]'"
+    ) from err
 
 
 def score(
@@ -20,10 +30,6 @@ def score(
     Returns:
         `bleu_1` to `bleu_4`, `rouge_l` and `cider` over all clips, and each clip's own CIDEr.
     """
-    from pycocoevalcap.bleu.bleu import Bleu
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-
     said = {clip: [_normalize(sentence)] for clip, sentence in enumerate(hypotheses)}
     truth = {clip: [_normalize(one) for one in several] for clip, several in enumerate(references)}
     bleu, _ = Bleu(4).compute_score(truth, said, verbose=0)
