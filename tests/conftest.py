@@ -40,7 +40,7 @@ def draw_shape_clip(path, colour, shape, num_frames=20, fps=10):
 
 @pytest.fixture(scope="session")
 def tiny_cnn(tmp_path_factory):
-    """A folder as `training.distill` writes it, with an untrained CNN."""
+    """A folder as `captioner distill` writes it, with an untrained CNN."""
     import keras
 
     from captioner.backbones import build_cnn
@@ -48,7 +48,7 @@ def tiny_cnn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cnn")
     keras.utils.set_random_seed(1)
     build_cnn(TINY_CNN).save_weights(folder / BACKBONE_WEIGHTS)
-    (folder / "backbone.json").write_text(json.dumps(asdict(TINY_CNN)))
+    (folder / "cnn.json").write_text(json.dumps(asdict(TINY_CNN)))
     return folder
 
 

@@ -89,7 +89,7 @@ def pictures(tmp_path_factory):
 
 def _views(folder, pictures, teacher_path):
     views = distill.Views(folder, TINY_CNN, batch_size=16, seed=1)
-    views.make(distill.pictures_of(pictures), teacher_path, views_per_picture=2)
+    views.make(sorted(pictures.iterdir()), teacher_path, views_per_picture=2)
     return views.open()
 
 

@@ -1,4 +1,4 @@
-"""The verbs `train` and `evaluate` of the `captioner` command."""
+"""The verbs `train`, `evaluate` and `distill` of the `captioner` command."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,10 @@ from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import DatasetError
+from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
 from .manifest import read_labels
-
-CNN_CONFIG = "backbone.json"
 
 
 def add_train(commands):
@@ -30,7 +29,10 @@ def add_train(commands):
         help="what looks at frames: bundled, hub:HANDLE or keras:NAME (default: %(default)s)",
     )
     parser.add_argument(
-        "--cnn", type=Path, metavar="DIR", help="a CNN of training.distill instead of the bundled"
+        "--cnn",
+        type=Path,
+        metavar="DIR",
+        help="a CNN of captioner distill instead of the default model's",
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
@@ -100,7 +102,9 @@ def _train(args) -> int:
 
 
 def _bundled_cnn(folder: Path | None):
-    """Shape and weights of a CNN of `training.distill`, or of that of the default model."""
+    """Shape and weights of a CNN of `captioner distill`, or of that of the default model."""
+    from .distill import CNN_CONFIG
+
     if folder is None:
         default = ModelFolder.open()
         return default.cnn, default.path / BACKBONE_WEIGHTS
@@ -109,7 +113,7 @@ def _bundled_cnn(folder: Path | None):
             json.loads((folder / CNN_CONFIG).read_text())
         ), folder / BACKBONE_WEIGHTS
     except (OSError, ValueError, TypeError) as err:
-        raise DatasetError(f"{folder}: not the output of training.distill ({err})") from err
+        raise DatasetError(f"{folder}: not the output of captioner distill ({err})") from err
 
 
 def add_evaluate(commands):
@@ -149,3 +153,47 @@ def _evaluate(args) -> int:
     summary = {name: value for name, value in result.items() if name != "clips"}
     print(json.dumps(summary, indent=2))
     return SOME_FAILED if result["unreadable"] else ALL_GOOD
+
+
+def add_distill(commands):
+    """Adds `captioner distill`."""
+    parser = commands.add_parser(
+        "distill",
+        help="train a CNN for train --cnn",
+        description="Trains the CNN that is the backbone `bundled` from scratch, to see what a "
+        "larger one sees; the same command goes on with a training that was stopped.",
+    )
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, help="labels (their split train) or a folder of pictures"
+    )
+    parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--views", type=int, default=4, help="crops of each picture")
+    parser.add_argument("--epochs", type=int, default=8, help="passes over all views")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.set_defaults(run=_distill)
+
+
+def _distill(args) -> int:
+    with muted_stderr():
+        import keras
+
+        from .distill import Views, train
+    keras.config.set_dtype_policy(args.precision)
+    keras.utils.set_random_seed(args.seed)
+    pictures = [picture for source in args.pictures for picture in _pictures_of(source)]
+    args.output.mkdir(parents=True, exist_ok=True)
+    config = CnnConfig()
+    views = Views(args.output, config, args.batch_size, args.seed)
+    views.make(pictures, args.teacher, args.views)
+    train(views.open(), config, args.output, args.epochs, args.learning_rate)
+    return ALL_GOOD
+
+
+def _pictures_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return list(find_videos(source, recursive=True))
+    return [clip.path for clip in read_labels(source, split="train")]

@@ -1,14 +1,11 @@
 """Trains the bundled CNN from scratch to see what a larger, pretrained CNN sees.
 
-    python -m training.distill LABELS --teacher TEACHER.tflite --output DIR [--epochs N]
-
 The student learns the teacher's feature map (Romero et al. 2015, "FitNets: hints for thin deep
 nets") and pooled features, on the very crop that the teacher saw, for many passes (Beyer et al.
 2022, "Knowledge distillation: a good teacher is patient and consistent"). No teacher weight is
-copied. A killed run goes on where it was when the same command is given again.
+copied. A run that was stopped goes on where it was.
 """
 
-import argparse
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -20,11 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from captioner.backbones import build_cnn, fold_batch_normalization
+from captioner.checkpoint import BACKBONE_WEIGHTS
 from captioner.config import CnnConfig
+from captioner.video import read_frames
 
-from .manifest import read_labels
 from .teacher import load_teacher
 
+CNN_CONFIG = "cnn.json"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 
@@ -90,7 +89,16 @@ class Views(keras.utils.PyDataset):
         self.epoch = 0
 
     def make(self, pictures: list[Path], teacher_path: Path, views_per_picture: int):
-        """Makes the views that are missing, in batches that are never made twice."""
+        """Makes the views that are missing, in batches that are never made twice.
+
+        Args:
+            pictures: pictures, or videos, of which the frame in the middle counts.
+            teacher_path: see `training.teacher.load_teacher`.
+            views_per_picture: how many of each.
+
+        Raises:
+            VideoError: a picture cannot be read.
+        """
         teacher = load_teacher(teacher_path, TEACHER_SIZE)
         teacher_dim = teacher.output_shape[-1]
         num_views = len(pictures) * views_per_picture
@@ -162,10 +170,9 @@ class Views(keras.utils.PyDataset):
 
 
 def _read(path: Path) -> np.ndarray:
-    return cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    return read_frames(path, 1).frames[0]
 
 
-@keras.saving.register_keras_serializable("captioner")
 def hint_loss(targets, predictions):
     """Squared error of every region plus that of the mean over regions."""
     ops = keras.ops
@@ -175,7 +182,16 @@ def hint_loss(targets, predictions):
 
 
 def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_rate: float):
-    """Trains the student and writes `backbone.weights.h5`, its batch normalisation folded."""
+    """Trains the student and writes its shape and its weights, batch normalisation folded.
+
+    Args:
+        views: what to learn from.
+        config: the student's shape.
+        output: the folder of `cnn.json` and `backbone.weights.h5`, of the training's state and of
+            its log.
+        epochs: passes over all views.
+        learning_rate: at its peak.
+    """
     student = build_cnn(config, folded=False)
     head = keras.layers.Dense(views.targets.shape[-1], dtype="float32", name="teacher_features")
     model = keras.Model(student.input, head(student.output))
@@ -196,41 +212,5 @@ def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_r
             keras.callbacks.CSVLogger(output / "distill.csv", append=True),
         ],
     )
-    fold_batch_normalization(student, config).save_weights(output / "backbone.weights.h5")
-    (output / "backbone.json").write_text(json.dumps(asdict(config), indent=2))
-
-
-def pictures_of(labels: Path) -> list[Path]:
-    """Pictures to learn from: of labels those of the split `train`, of a folder all."""
-    if labels.is_dir():
-        return sorted(labels.rglob("*.jpg"))
-    return [clip.path for clip in read_labels(labels, split="train")]
-
-
-def main():
-    """Runs the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument(
-        "labels", nargs="+", type=Path, help="labels (.jsonl; the split train) or a folder of .jpg"
-    )
-    parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--views", type=int, default=4, help="views of each picture")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over all views")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--precision", default="mixed_bfloat16", help="a Keras dtype policy")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    keras.config.set_dtype_policy(args.precision)
-    keras.utils.set_random_seed(args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
-    config = CnnConfig()
-    views = Views(args.output, config, args.batch_size, args.seed)
-    pictures = [picture for labels in args.labels for picture in pictures_of(labels)]
-    views.make(pictures, args.teacher, args.views)
-    train(views.open(), config, args.output, args.epochs, args.learning_rate)
-
-
-if __name__ == "__main__":
-    main()
+    fold_batch_normalization(student, config).save_weights(output / BACKBONE_WEIGHTS)
+    (output / CNN_CONFIG).write_text(json.dumps(asdict(config), indent=2))
