@@ -140,7 +140,7 @@ class DecodingOptions:
     """
 
     beam_size: int = 5
-    length_penalty: float = 0.6
+    length_penalty: float = 1.0
     num_captions: int = 1
     min_length: int = 1
     max_length: int = 30
