@@ -23,7 +23,7 @@ def write_demo_clip(path: str | Path):
     """
     from skimage import data
 
-    photograph = cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)
+    photograph = cv2.cvtColor(data.coffee(), cv2.COLOR_RGB2BGR)
     height, width = photograph.shape[:2]
     rows = width * SIZE[0] // SIZE[1]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, SIZE[::-1])
