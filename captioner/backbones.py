@@ -68,9 +68,12 @@ def load_backbone(
 
     Raises:
         ModelError: there is no such backbone, or it can be neither found nor downloaded.
+        ValueError: `bundled` without `cnn` or `weights`.
     """
     source, _, rest = name.partition(":")
     if name == BUNDLED:
+        if cnn is None or weights is None:
+            raise ValueError(f"expected cnn and weights, received: {cnn=}, {weights=}")
         return _load_bundled(cnn, weights)
     if source == "hub" and rest:
         return _load_hub(name, rest)

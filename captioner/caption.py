@@ -59,3 +59,6 @@ class Failure:
     video: str
     error: str
     model: str
+
+    def __str__(self) -> str:
+        return self.error

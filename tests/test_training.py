@@ -149,7 +149,20 @@ def test_every_caption_gets_its_turn_and_a_seed_repeats_it(records):
 def test_records_are_computed_once(records, monkeypatch):
     clips, backbone, folder, files = records
     monkeypatch.setattr("training.records.read_frames", None)  # would fail if called
-    assert write_records(clips, backbone, SamplingOptions(num_frames=3), folder) == files
+    again = write_records(clips, backbone, SamplingOptions(num_frames=3), folder, views=2)
+    assert again == files
+
+
+def test_records_of_something_else_are_not_taken_for_these(records):
+    clips, backbone, folder, _ = records
+    sampling = SamplingOptions(num_frames=3)
+    for other in (
+        (clips[1:], sampling, 2),
+        (clips, SamplingOptions(num_frames=4), 2),
+        (clips, sampling, 1),
+    ):
+        with pytest.raises(DatasetError, match="work on other labels"):
+            write_records(other[0], backbone, other[1], folder, views=other[2])
 
 
 def test_clip_that_cannot_be_read_is_named(tiny_cnn, tmp_path):

@@ -1,6 +1,7 @@
 """The verbs `train`, `evaluate` and `distill` of the `captioner` command."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
@@ -37,9 +38,6 @@ def add_train(commands):
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
     parser.add_argument("--views", type=int, default=0, help="moving clips made of each still")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument(
         "--scheduled-sampling",
         type=float,
@@ -47,10 +45,19 @@ def add_train(commands):
         metavar="SHARE",
         help="of the words read that are the model's own in the end",
     )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
+    _add_fitting(parser, epochs=10, batch_size=64, learning_rate=1e-3)
     parser.add_argument("--half", action="store_true", help="save weights as float16")
     parser.set_defaults(run=_train)
+
+
+def _add_fitting(parser, epochs, batch_size, learning_rate):
+    """The options that every training has."""
+    add, default = parser.add_argument, "default: %(default)s"
+    add("--epochs", type=int, default=epochs, help=f"passes over the data; {default}")
+    add("--batch-size", type=int, default=batch_size, help=default)
+    add("--learning-rate", type=float, default=learning_rate, help=f"at its peak; {default}")
+    add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
+    add("--seed", type=int, default=1, help=default)
 
 
 def _train(args) -> int:
@@ -60,7 +67,7 @@ def _train(args) -> int:
         from captioner.backbones import load_backbone
         from captioner.model import CaptionModel
 
-        from .records import read_records, write_records
+        from .records import claim, read_records, write_records
         from .trainer import TrainingOptions, train
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
@@ -79,7 +86,9 @@ def _train(args) -> int:
     work = args.work or args.output / "work"
 
     def batches(split, views=0, seed=None):
-        files = write_records(clips[split], backbone, sampling, work / split, views, args.seed)
+        files = write_records(
+            clips[split], backbone, sampling, work / split, views, args.seed, weights
+        )
         return read_records(
             files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
         )
@@ -91,9 +100,11 @@ def _train(args) -> int:
         scheduled_sampling=args.scheduled_sampling,
         seed=args.seed,
     )
+    captions = [clip.captions for clip in clips["train"]]
+    claim(work / "state", captions, asdict(config), asdict(replace(options, epochs=0)))
     model = CaptionModel(config)
     validation = batches("val") if clips["val"] else None
-    train(model, batches("train", args.views, args.seed), validation, options, work)
+    train(model, batches("train", args.views, args.seed), validation, options, work / "state")
     folder = ModelFolder(
         args.output, config, args.backbone, cnn, sampling, DecodingOptions(), vocabulary
     )
@@ -169,11 +180,7 @@ def add_distill(commands):
     parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--views", type=int, default=4, help="crops of each picture")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over all views")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
-    parser.add_argument("--seed", type=int, default=1)
+    _add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
     parser.set_defaults(run=_distill)
 
 

@@ -6,7 +6,10 @@ A record is a `tf.train.SequenceExample`:
     sequence  features   a frame each, bytes: float16, `(num_regions, feature_dim)`
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -54,6 +57,24 @@ def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Gener
     return np.stack(frames)
 
 
+def claim(folder: Path, *facts):
+    """Makes a folder for work that depends on `facts`, or checks that it was made for the same.
+
+    Raises:
+        DatasetError: it was made for something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    file = folder / "made_of.sha256"
+    if not file.exists():
+        file.write_text(digest)
+    elif file.read_text() != digest:
+        raise DatasetError(
+            f"{folder}: holds the work on other labels, or with other options; "
+            "delete it, or keep this elsewhere (--work)"
+        )
+
+
 def write_records(
     clips: Sequence[LabelledClip],
     backbone: Backbone,
@@ -61,6 +82,7 @@ def write_records(
     folder: Path,
     views: int = 0,
     seed: int = 0,
+    weights: Path | None = None,
 ) -> list[Path]:
     """Computes the features of clips; goes on where an earlier call was stopped.
 
@@ -68,17 +90,20 @@ def write_records(
         clips: what to look at.
         backbone: what looks.
         sampling: how clips are sampled.
-        folder: where the records are kept; of nothing but these clips.
+        folder: where the records are kept, of nothing but these clips.
         views: for each still picture, further records of it as a moving clip.
         seed: of the views.
+        weights: the file of the backbone's weights, where it has one of its own.
 
     Returns:
         The files, `SHARD_CLIPS` clips each.
 
     Raises:
-        DatasetError: a clip cannot be read.
+        DatasetError: a clip cannot be read, or the folder holds the features of something else.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    clip_paths = [str(clip.path) for clip in clips]
+    file = weights and [str(weights), weights.stat().st_size, weights.stat().st_mtime]
+    claim(folder, clip_paths, backbone.name, file, asdict(sampling), views, seed)
     files = []
     for start in tqdm(range(0, len(clips), SHARD_CLIPS), unit="shard", disable=None):
         file = folder / f"{start // SHARD_CLIPS:05}.tfrecord"
