@@ -169,6 +169,8 @@ def muted_stderr() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
+        except CaptionerError:
+            raise
         except BaseException:
             kept.seek(0)
             os.write(terminal, kept.read())

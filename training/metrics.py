@@ -11,7 +11,7 @@ try:
     from pycocoevalcap.rouge.rouge import Rouge
 except ImportError as err:
     raise CaptionerError(
-        "measuring needs pycocoevalcap; install it: pip install 'captioner[evaluate]'"
+        "measuring needs pycocoevalcap; install it: pip install pycocoevalcap"
     ) from err
 
 
