@@ -92,7 +92,8 @@ def _caption(args) -> int:
     with output or nullcontext(sys.stdout) as rows:
         for item in tqdm(found, unit="clip", file=sys.stderr, disable=None):
             [result] = [item] if isinstance(item, Failure) else captioner.caption_many([item])
-            print(FORMATS[args.format](result), file=rows, flush=True)
+            with tqdm.external_write_mode(file=rows):  # not through the middle of the bar
+                print(FORMATS[args.format](result), file=rows, flush=True)
             if isinstance(result, Failure):
                 status = SOME_FAILED
     return status
