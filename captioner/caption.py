@@ -1,6 +1,8 @@
 """What comes out: captions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -10,10 +12,15 @@ class Candidate:
     Attributes:
         text: the sentence.
         score: its length-normalised log-probability; 0 is certainty.
+        words: the words that the search chose, in their order.
+        attention_weights: where each word looked, `(num_words, num_frames, num_regions)`, 1 in
+            all for each word.
     """
 
     text: str
     score: float
+    words: tuple[str, ...] = ()
+    attention_weights: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class Caption:
         candidates: the sentences found, best first.
         duration: of the clip, seconds; 0 for a still picture.
         model: the name of the model that looked.
+        times: when the frames that it looked at are shown, seconds.
     """
 
     video: str
     candidates: tuple[Candidate, ...]
     duration: float
     model: str
+    times: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:

@@ -12,7 +12,7 @@ from .config import DecodingOptions, SamplingOptions
 from .engines import KerasEngine
 from .errors import VideoError
 from .video import read_frames
-from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary, join
 
 
 class Captioner:
@@ -70,7 +70,8 @@ class Captioner:
         """
         clip = read_frames(video, self.sampling.num_frames, self.backbone.input_size)
         candidates = self.describe(self.backbone(clip.frames))
-        return Caption(str(video), candidates, clip.duration, self.name)
+        times = tuple(map(float, clip.times))
+        return Caption(str(video), candidates, clip.duration, self.name, times)
 
     def caption_many(self, videos: Iterable[str | Path]) -> Iterator[Caption | Failure]:
         """Captions clips in their order; one that cannot be read gives a `Failure`."""
@@ -84,9 +85,17 @@ class Captioner:
         """Sentences for the features of a clip, `(num_frames, *feature_shape)`, best first."""
         result = self.engine([features], self.decoding)
         return tuple(
-            Candidate(to_sentence(self.vocabulary.decode(token_ids)), float(score))
-            for token_ids, score in zip(result.token_ids[0], result.scores[0], strict=True)
+            self._candidate(*found, num_frames=len(features))
+            for found in zip(
+                result.token_ids[0], result.scores[0], result.attention_weights[0], strict=True
+            )
         )
+
+    def _candidate(self, token_ids, score, attention_weights, num_frames):
+        words = tuple(self.vocabulary.words(token_ids))
+        num_regions = attention_weights.shape[1] // num_frames
+        weights = attention_weights[: len(words)].reshape(len(words), num_frames, num_regions)
+        return Candidate(to_sentence(join(words)), float(score), words, weights)
 
 
 def to_sentence(words: str) -> str:

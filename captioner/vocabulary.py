@@ -18,6 +18,11 @@ def tokenize(sentence: str) -> list[str]:
     return _TOKEN.findall(sentence.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower())
 
 
+def join(words: Iterable[str]) -> str:
+    """Puts words together, as `tokenize` would split them."""
+    return " ".join(words).replace(" '", "'")
+
+
 class Vocabulary:
     """The words a model knows, in the order of its token ids.
 
@@ -59,15 +64,19 @@ class Vocabulary:
         """Token ids of a sentence, END last; words out of the vocabulary are UNKNOWN."""
         return [self._ids.get(word, UNKNOWN_ID) for word in tokenize(sentence)] + [END_ID]
 
-    def decode(self, token_ids: Iterable[int]) -> str:
-        """The words up to END, padding left out: `"a man's hat"`."""
+    def words(self, token_ids: Iterable[int]) -> list[str]:
+        """The words up to END, padding left out."""
         words = []
         for token_id in token_ids:
             if token_id == END_ID:
                 break
             if token_id not in (PAD_ID, START_ID):
                 words.append(self.tokens[token_id])
-        return " ".join(words).replace(" '", "'")
+        return words
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The words up to END as one string: `"a man's hat"`."""
+        return join(self.words(token_ids))
 
     def save(self, path: str | Path):
         """Writes a token a line, UTF-8."""
