@@ -18,11 +18,15 @@ class LabelledClip:
         path: the file.
         captions: sentences; at least one.
         split: `train`, `val` or `test`.
+        start: where in the file the clip begins, seconds.
+        end: where it ends, seconds; None is the end of the file.
     """
 
     path: Path
     captions: tuple[str, ...]
     split: str = "train"
+    start: float = 0.0
+    end: float | None = None
 
 
 def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip]:
