@@ -86,12 +86,10 @@ def _train(args) -> int:
     work = args.work or args.output / "work"
 
     def batches(split, views=0, seed=None):
-        files = write_records(
-            clips[split], backbone, sampling, work / split, views, args.seed, weights
+        records = write_records(
+            clips[split], backbone, sampling, work / "features", views, args.seed, weights
         )
-        return read_records(
-            files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
-        )
+        return read_records(records, vocabulary, args.batch_size, seed)
 
     options = TrainingOptions(
         epochs=args.epochs,
