@@ -1,62 +1,9 @@
-import json
-
 import keras
 import numpy as np
-import pytest
 
 from captioner.config import ModelConfig
-from captioner.errors import DatasetError
 from captioner.model import CaptionModel
-from training.manifest import LabelledClip, read_labels
 from training.trainer import ScheduledSampling, caption_loss
-
-
-def test_read_labels(tmp_path):
-    rows = [
-        {"video": "a.mp4", "captions": ["One.", "Two."], "split": "val"},
-        {"image": "deep/b.jpg", "caption": "Three."},
-    ]
-    path = tmp_path / "labels.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    a = LabelledClip(tmp_path / "a.mp4", ("One.", "Two."), "val")
-    b = LabelledClip(tmp_path / "deep/b.jpg", ("Three.",), "train")
-    assert read_labels(path) == [a, b]
-    assert read_labels(path, "train") == [b]
-    with pytest.raises(DatasetError, match="no row of the split test"):
-        read_labels(path, "test")
-
-
-def test_rows_without_a_caption_are_left_out(tmp_path, caplog):
-    rows = [
-        {"video": "a.mp4", "captions": ["One.", " "]},
-        {"video": "b.mp4", "captions": ["", "  "]},
-    ]
-    path = tmp_path / "labels.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    assert read_labels(path) == [LabelledClip(tmp_path / "a.mp4", ("One.",))]
-    assert "left out 1 rows without a caption, from line 2" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "no json",
-        '{"video": "a.mp4"}',
-        '{"captions": ["One."]}',
-        '{"video": "a.mp4", "caption": 7}',
-        "[1]",
-    ],
-)
-def test_labels_that_are_none(line, tmp_path):
-    path = tmp_path / "labels.jsonl"
-    path.write_text('{"video": "a.mp4", "caption": "One."}\n' + line)
-    with pytest.raises(DatasetError, match=r"labels\.jsonl, line 2"):
-        read_labels(path)
-
-
-def test_missing_labels(tmp_path):
-    with pytest.raises(DatasetError, match=r"none\.jsonl"):
-        read_labels(tmp_path / "none.jsonl")
 
 
 def test_caption_loss_by_hand():
