@@ -1,9 +1,7 @@
 """What is wrong with labels and the clips they name."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +10,7 @@ from captioner.errors import VideoError
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
+from .ahead import read_ahead
 from .formats import Problem
 from .manifest import LabelledClip, Labels
 
@@ -32,19 +31,15 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
             if count > 1:
                 yield Problem(place, f"{clip.path} has a caption {count} times: {sentence!r}")
     readable = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(_look, labels.clips)
-        looks = tqdm(looks, total=len(labels.clips), unit="clip", disable=None)
-        try:
-            for clip, place, thumbnail in zip(labels.clips, labels.places, looks, strict=True):
-                if isinstance(thumbnail, str):
-                    missing = not clip.path.exists()
-                    searched = f"; looked in {labels.searched}" if missing else ""
-                    yield Problem(place, thumbnail + searched)
-                else:
-                    readable.append((clip, place, thumbnail))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    looks = tqdm(
+        read_ahead(_look, labels.clips), total=len(labels.clips), unit="clip", disable=None
+    )
+    for clip, place, thumbnail in zip(labels.clips, labels.places, looks, strict=True):
+        if isinstance(thumbnail, str):
+            searched = "" if clip.path.exists() else f"; looked in {labels.searched}"
+            yield Problem(place, thumbnail + searched)
+        else:
+            readable.append((clip, place, thumbnail))
     yield from _alike_across_splits(readable)
 
 

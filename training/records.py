@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +19,7 @@ from captioner.errors import DatasetError, VideoError
 from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary
 
+from .ahead import read_ahead
 from .manifest import LabelledClip
 from .store import FeatureStore, content_digest
 
@@ -135,9 +133,7 @@ def write_records(
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     folder = folder / digest[:16]
-    workers = max(2, os.cpu_count() or 1)
-    bar = tqdm(total=len(clips), unit="clip", disable=None)
-    with FeatureStore(folder) as store, ThreadPoolExecutor(workers) as pool, bar:
+    with FeatureStore(folder) as store:
         (folder / "made_of.json").write_text(json.dumps(facts, indent=1))
 
         def read(clip):
@@ -148,20 +144,17 @@ def write_records(
 
         waiting: dict[str, np.ndarray] = {}
         keys, unreadable = [], []
-        try:
-            for clip, found, sequences in _ahead(pool, read, clips, 2 * workers):
-                if isinstance(found, str):
-                    tqdm.write(f"{found}; left out", file=sys.stderr)
-                    unreadable.append((clip, found))
-                else:
-                    keys.append((clip, found))
-                waiting |= sequences
-                if sum(map(len, waiting.values())) >= GROUP_FRAMES:
-                    _look(backbone, waiting, store)
-                    waiting = {}
-                bar.update()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
+        for clip, found, sequences in looks:
+            if isinstance(found, str):
+                tqdm.write(f"{found}; left out", file=sys.stderr)
+                unreadable.append((clip, found))
+            else:
+                keys.append((clip, found))
+            waiting |= sequences
+            if sum(map(len, waiting.values())) >= GROUP_FRAMES:
+                _look(backbone, waiting, store)
+                waiting = {}
         _look(backbone, waiting, store)
         if not keys:
             raise DatasetError("none of the clips can be read; check their paths in the labels")
@@ -175,17 +168,6 @@ def write_records(
         store.files,
         np.array(places, PLACE),
     )
-
-
-def _ahead(pool, function: Callable, items: Iterable, depth: int) -> Iterator:
-    """`map` in threads that never runs further ahead than `depth` items."""
-    pending = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > depth:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _read_missing(clip, store, sampling, size, views, seed):
