@@ -50,6 +50,16 @@ def test_stretches_of_a_file_share_the_split_that_is_made(tmp_path):
     assert len({(clip.path, clip.split) for clip in clips}) == 50
 
 
+def test_files_cut_from_one_video_share_the_split_that_is_made(tmp_path):
+    rows = [_row(f"id{i}", start=start, end=start + 1) for i in range(50) for start in range(3)]
+    for row in rows:
+        _touch(tmp_path / f"clips/{row['video']}_{row['start']}_{row['end']}.avi")
+    clips = read_labels(_write(tmp_path / "labels.jsonl", *rows))
+    assert len({clip.path for clip in clips}) == 150
+    assert {clip.end for clip in clips} == {None}
+    assert len({(clip.path.name.split("_")[0], clip.split) for clip in clips}) == 50
+
+
 def test_made_split_does_not_depend_on_where_the_folder_lies(tmp_path):
     rows = [_row(f"clips/{number}.mp4") for number in range(50)]
     paths = [_write(tmp_path / one / "labels.jsonl", *rows) for one in ("here", "there")]

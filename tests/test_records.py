@@ -173,6 +173,8 @@ def test_replay_mixes_a_share_of_old_clips_into_each_pass(records, vocabulary):
     assert len(_batches(more)) == len(more) == 7  # 7 old ones drawn from 2
     with pytest.raises(ValueError, match="replay_share"):
         read_records(new, vocabulary, 2, replay=records, replay_share=1)
+    with pytest.raises(ValueError, match="one backbone"):
+        read_records(new, vocabulary, 2, replay=replace(records, feature_shape=(9,)))
 
 
 def test_long_captions_are_cut(records):
@@ -248,6 +250,7 @@ def test_clip_that_cannot_be_read_is_left_out_and_named(labelled, tmp_path, caps
     assert records.clips == labelled
     assert [clip for clip, _ in records.unreadable] == clips
     error = capsys.readouterr().err
+    assert f"left out 2 of 7 clips: {clips[0].path}, {clips[1].path}" in error
     assert "gone.mp4" in error
     assert "broken.mp4" in error
     with pytest.raises(DatasetError, match="none of the clips can be read"):
@@ -312,6 +315,12 @@ def test_full_disk_loses_nothing(tmp_path):
     assert "make room" in done.stdout
     assert str(tmp_path) in done.stdout
     assert [str(number) in FeatureStore(tmp_path) for number in range(4)] == [True] * 3 + [False]
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="file/store: cannot be written"):
+        FeatureStore(tmp_path / "file/store")
 
 
 def test_content_digest_sees_size_head_middle_and_tail(tmp_path):

@@ -99,7 +99,7 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
     """Reads labels of any known format, and all that is wrong with them.
 
     Splits are those the labels tell, or else the name of their file (`captions_val2014.json`).
-    Where neither does, they are made from the names of the clips alone: the clips of one file
+    Where neither does, they are made from the names of the files alone: clips cut from one video
     share a split, and further clips change nothing for those that were there.
 
     Args:
@@ -135,7 +135,9 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
             continue
         file, start, end = clip
         if untold:
-            split = of_file or make_split(finder.name(file), seed, val, test)
+            cut = row.cut and file.stem.lower() == row.cut.lower()
+            source = row.names[0] if cut else finder.name(file)
+            split = of_file or make_split(source, seed, val, test)
         else:
             split = (row.split and known_split(row.split)) or row.split or "train"
             if split not in SPLITS:

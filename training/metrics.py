@@ -71,7 +71,7 @@ def score(
     )
     for name, values in means.items():
         corpus[name], clips[name], drawn[name] = values.mean(), values, draws @ values / len(said)
-    left_out = {}
+    left_out = {"spice": "needs Stanford CoreNLP, which pycocoevalcap does not bring"}
     if meteor:
         try:
             with _Meteor() as scorer:

@@ -133,8 +133,7 @@ def write_records(
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     folder = folder / digest[:16]
-    with FeatureStore(folder) as store:
-        (folder / "made_of.json").write_text(json.dumps(facts, indent=1))
+    with FeatureStore(folder, facts) as store:
 
         def read(clip):
             try:
@@ -147,7 +146,7 @@ def write_records(
         looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
         for clip, found, sequences in looks:
             if isinstance(found, str):
-                tqdm.write(f"{found}; left out", file=sys.stderr)
+                tqdm.write(found, file=sys.stderr)
                 unreadable.append((clip, found))
             else:
                 keys.append((clip, found))
@@ -156,6 +155,9 @@ def write_records(
                 _look(backbone, waiting, store)
                 waiting = {}
         _look(backbone, waiting, store)
+        if unreadable:
+            names = ", ".join(str(clip.path) for clip, _ in unreadable)
+            print(f"left out {len(unreadable)} of {len(clips)} clips: {names}", file=sys.stderr)
         if not keys:
             raise DatasetError("none of the clips can be read; check their paths in the labels")
         places = [
@@ -229,6 +231,9 @@ def read_records(
     """
     if not 0 <= replay_share < 1:
         raise ValueError(f"expected 0 <= replay_share < 1, received: {replay_share=}")
+    if replay is not None and replay.feature_shape != records.feature_shape:
+        shapes = f"{records.feature_shape=}, {replay.feature_shape=}"
+        raise ValueError(f"expected features of one backbone, received: {shapes}")
     sources = [records, replay] if replay is not None else [records]
     return Batches(sources, vocabulary, batch_size, seed, replay_share)
 

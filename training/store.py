@@ -48,14 +48,22 @@ class FeatureStore:
     moment, and several may write at the same time, each into files of its own.
     """
 
-    def __init__(self, folder: Path):
-        """Opens a folder, made if need be."""
+    def __init__(self, folder: Path, made_of: dict | None = None):
+        """Opens a folder, made if need be; `made_of` is written there, for people.
+
+        Raises:
+            DatasetError: it cannot be made or written.
+        """
         self.folder = folder
         self.files: list[Path] = []
         self._places: dict[str, tuple[int, int, int, int]] = {}  # file, offset, size, num_frames
         self._writer = self._index = None
         self._end = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "made_of.json").write_text(json.dumps(made_of or {}, indent=1))
+        except OSError as err:
+            raise self._unwritable(err) from err
         for index in sorted(folder.glob("*.index")):
             self._load(index)
 
@@ -94,12 +102,15 @@ class FeatureStore:
             print(json.dumps([key, offset, len(example), len(features)]), file=self._index)
             self._index.flush()
         except (OSError, tf.errors.OpError) as err:
-            raise DatasetError(
-                f"{self.folder}: cannot be written ({err}); make room and give the same command "
-                "again: all that was computed so far is kept"
-            ) from err
+            raise self._unwritable(err) from err
         self._places[key] = (len(self.files) - 1, offset, len(example), len(features))
         self._end = offset + len(example) + 4  # and a checksum last
+
+    def _unwritable(self, err) -> DatasetError:
+        return DatasetError(
+            f"{self.folder}: cannot be written ({err}); make room and give the same command "
+            "again: all that was computed so far is kept"
+        )
 
     def _open(self):
         self._close()
