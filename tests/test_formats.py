@@ -297,6 +297,8 @@ def test_json_of_names_and_captions(folder):
         ("[1, 2]", "known format"),
         ('{\n "videos": [\n  {"video_id"', r"damaged JSON.*line 3"),
         ("[" * 100_000, "damaged JSON"),
+        ('{"videos": [{}], "sentences": []}', "damaged labels.*video_id"),
+        ('{"images": 7, "annotations": []}', "damaged labels"),
         ('{"video": "a.mp4"}', "line 1: has no caption"),
     ],
 )
@@ -325,6 +327,7 @@ def test_missing_labels(tmp_path):
         '{"video": "a.mp4", "caption": "One.", "start": "soon"}',
         '{"video": "a.mp4", "caption": "One.", "start": 3, "end": 3}',
         '{"video": "a.mp4", "caption": "One.", "start": NaN}',
+        '{"video": "a.mp4", "caption": "One.", "end": Infinity}',
         "[1]",
     ],
 )
@@ -333,7 +336,7 @@ def test_a_bad_row_takes_no_other_down(line, folder):
     path = folder.labels("train.jsonl", "\n".join([good % "a", line, good % "b"]))
     labels = load_labels(path)
     assert labels.clips == [folder.clip("a.mp4", "One."), folder.clip("b.mp4", "One.")]
-    assert labels.places == ["line 1", "line 3"]
+    assert labels.rows == ["line 1", "line 3"]
     assert [problem.where for problem in labels.problems] == ["line 2"]
 
 

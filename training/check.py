@@ -25,21 +25,21 @@ CHUNK = 1024
 def find_problems(labels: Labels) -> Iterator[Problem]:
     """Reads every clip, and yields what is wrong with rows, captions and files."""
     yield from labels.problems
-    for clip, place in zip(labels.clips, labels.places, strict=True):
+    for clip, row in zip(labels.clips, labels.rows, strict=True):
         counts = Counter(" ".join(tokenize(caption)) for caption in clip.captions)
         for sentence, count in counts.items():
             if count > 1:
-                yield Problem(place, f"{clip.path} has a caption {count} times: {sentence!r}")
+                yield Problem(row, f"{clip.path} has a caption {count} times: {sentence!r}")
     readable = []
     looks = tqdm(
         read_ahead(_look, labels.clips), total=len(labels.clips), unit="clip", disable=None
     )
-    for clip, place, thumbnail in zip(labels.clips, labels.places, looks, strict=True):
+    for clip, row, thumbnail in zip(labels.clips, labels.rows, looks, strict=True):
         if isinstance(thumbnail, str):
             searched = "" if clip.path.exists() else f"; looked in {labels.searched}"
-            yield Problem(place, thumbnail + searched)
+            yield Problem(row, thumbnail + searched)
         else:
-            readable.append((clip, place, thumbnail))
+            readable.append((clip, row, thumbnail))
     yield from _alike_across_splits(readable)
 
 
@@ -70,9 +70,9 @@ def _alike_across_splits(readable: list) -> Iterator[Problem]:
                     continue  # told already
                 pair = thumbnails[start + row].astype(int) - thumbnails[other + column]
                 if np.abs(pair).max() < LARGEST:
-                    (one, place, _), (two, second, _) = clips[start + row], clips[other + column]
+                    (one, first, _), (two, second, _) = clips[start + row], clips[other + column]
                     yield Problem(
-                        f"{place} and {second}",
+                        f"{first} and {second}",
                         f"{one.path} ({one.split}) and {two.path} ({two.split}) look the same",
                     )
 

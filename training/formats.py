@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -62,9 +63,10 @@ class Row:
             raise ValueError("names no file")
         if self.split is not None and not isinstance(self.split, str):
             raise ValueError(f"expected a split like train, val or test, found {self.split!r}")
-        end = math.inf if self.end is None else self.end
-        if not 0 <= self.start < end or not math.isfinite(self.start):
-            raise ValueError(f"expected 0 <= start < end in seconds, found {self.start}, {end}")
+        after = 0 <= self.start < (math.inf if self.end is None else self.end)
+        if not after or self.end == math.inf:
+            found = f"start={self.start}, end={self.end}"
+            raise ValueError(f"expected 0 <= start < end in seconds, found {found}")
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ def read_rows(path: Path) -> Iterator[Row | Problem]:
         try:
             rows = _read_json(json.loads(text))
         except (json.JSONDecodeError, RecursionError) as err:
-            lines = list(filter(str.strip, text.splitlines()))
+            lines = list(filter(str.strip, _lines(text)))
             if 2 * sum(line[0] == "{" for line in lines) < len(lines):
                 raise DatasetError(
                     f"{path}: damaged JSON ({err}); copy or export it again"
                 ) from err
             rows = _read_json_lines(text)
+        except (KeyError, TypeError, AttributeError) as err:
+            raise DatasetError(f"{path}: damaged labels ({err!r}); export them again") from err
     else:
         rows = _read_table(text)
     if rows is None:
@@ -114,6 +118,11 @@ def _read_text(path):
         raise DatasetError(f"{path}: cannot be read as labels ({err}); check the path") from err
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as files have them; `str.splitlines` would also cut where a sentence may go on."""
+    return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
+
+
 def _each(entries: Iterable, parse: Callable[..., Iterable[Row]]) -> Iterator[Row | Problem]:
     """Parses entries `(where, ...)` one by one, so that a bad one takes no other down."""
     for where, *entry in entries:
@@ -130,7 +139,7 @@ def _numbered(what: str, *entries: Iterable) -> Iterator[tuple]:
 
 
 def _read_json_lines(text):
-    lines = [(where, line) for where, line in _numbered("line", text.splitlines()) if line.strip()]
+    lines = [(where, line) for where, line in _numbered("line", _lines(text)) if line.strip()]
     return _each(lines, lambda where, line: [_from_fields(where, json.loads(line))])
 
 
@@ -158,9 +167,14 @@ def _read_json(data):
     return None
 
 
+@cache
+def _plain(field: str) -> str:
+    return re.sub("[^a-z0-9]", "", field.lower())
+
+
 def _field(fields: Iterable[str], names: Sequence[str]) -> list[str]:
     """Those of `fields` that go by the first of `names` that any goes by."""
-    plain = {field: re.sub("[^a-z0-9]", "", str(field).lower()) for field in fields}
+    plain = {field: _plain(field) for field in fields}
     if names is CAPTIONS:  # caption 1, caption 2
         plain = {field: name.rstrip("0123456789") for field, name in plain.items()}
     for name in names:
@@ -295,7 +309,7 @@ def _uploaded(address: str) -> tuple[str, ...]:
 
 
 def _read_table(text) -> Iterator[Row | Problem] | None:
-    lines = list(filter(str.strip, text.splitlines()))
+    lines = list(filter(str.strip, _lines(text)))
     msvd = re.compile(r"(\S+_\d+_\d+)\s+(\S.*)")
     head = [line for line in lines if line[0] != "#"][:20]
     if head and all(map(msvd.fullmatch, head)):  # AllVideoDescriptions.txt
@@ -306,7 +320,7 @@ def _read_table(text) -> Iterator[Row | Problem] | None:
                 raise ValueError("expected VIDEO_START_END and a sentence")
             return [_stretch(where, match[1], (match[2],))]
 
-        lines = _numbered("line", text.splitlines())
+        lines = _numbered("line", _lines(text))
         return _each(((at, line) for at, line in lines if line.strip()[:1] not in ("", "#")), parse)
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     for delimiter in ",;\t|":
@@ -354,7 +368,7 @@ def _read_folder(folder: Path):
         text = clip.with_suffix(".txt")
         if not text.is_file():
             raise ValueError(f"has no caption: there is no {text.name} beside it")
-        captions = tuple(filter(str.strip, _read_text(text).splitlines()))
+        captions = tuple(line.strip() for line in _lines(_read_text(text)) if line.strip())
         name = clip.relative_to(folder)
         split = next(filter(None, map(known_split, name.parts[:-1])), None)
         return [Row(where, (str(name),), captions, split)]

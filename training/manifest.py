@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -51,13 +52,13 @@ class Labels:
 
     Attributes:
         clips: clips that have a caption, each once, whether or not their files are there.
-        places: the row that each was first named in, for people.
+        rows: the row that each was first named in, for people.
         problems: what is wrong with other rows, or with parts of these.
         searched: where clips were looked for, for people.
     """
 
     clips: list[LabelledClip]
-    places: list[str]
+    rows: list[str]
     problems: list[Problem]
     searched: str
 
@@ -100,7 +101,8 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
 
     Splits are those the labels tell, or else the name of their file (`captions_val2014.json`).
     Where neither does, they are made from the names of the files alone: clips cut from one video
-    share a split, and further clips change nothing for those that were there.
+    share a split, and further clips change nothing for those that were there. Where captions
+    tell their language and some are English, the others are passed over.
 
     Args:
         path: the file, or a folder of clips.
@@ -233,6 +235,7 @@ class _Finder:
         alone = _LABELS_ALONE.fullmatch(root.absolute().name)
         self.base = root.absolute().parent if alone else root
         self._index: dict[str, list[Path]] | None = None
+        self._find_file = cache(self._look_for)  # many rows may name one file
 
     def find(self, row: Row) -> tuple[Path, float, float | None]:
         """The file of a row and the stretch of it; a file that is missing is guessed.
@@ -252,7 +255,7 @@ class _Finder:
         inside = file.is_relative_to(self.root)
         return file.relative_to(self.root).as_posix() if inside else file.name
 
-    def _find_file(self, name: str) -> Path | None:
+    def _look_for(self, name: str) -> Path | None:
         names = [name, name.replace("\\", "/")]
         for path in (folder / one for one in names for folder in (self.root, Path())):
             if os.path.isfile(path):
