@@ -5,9 +5,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,16 +19,18 @@ KNOWN = (
     'Captions, VATEX or Label Studio; simplest is a line {"video": PATH, "caption": SENTENCE} each'
 )
 # Names of fields and columns, in lower case and without signs; the first there counts.
-NAME = (
+NAME = tuple(
     "video image clip path filepath file filename videopath videofile imagepath imagefile media"
-    " videoid imageid videoname name id"
-).split()
-CAPTIONS = (
-    "captions caption sentences sentence descriptions description text texts label comment title"
-).split()
-SPLIT = "split subset set partition".split()
-START = "start starttime startsec startseconds begin from".split()
-END = "end endtime endsec endseconds stop to".split()
+    " videoid imageid videoname name id".split()
+)
+CAPTIONS = tuple(
+    "captions caption sentences sentence descriptions description text texts label comment"
+    " title".split()
+)
+SPLIT = ("split", "subset", "set", "partition")
+START = ("start", "starttime", "startsec", "startseconds", "begin", "from")
+END = ("end", "endtime", "endsec", "endseconds", "stop", "to")
+LANGUAGE = ("language", "lang")
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,14 @@ def _read_json(data):
     return None
 
 
-@cache
-def _plain(field: str) -> str:
-    return re.sub("[^a-z0-9]", "", field.lower())
-
-
-def _field(fields: Iterable[str], names: Sequence[str]) -> list[str]:
+def _field(fields: Iterable[str], names: tuple[str, ...]) -> list[str]:
     """Those of `fields` that go by the first of `names` that any goes by."""
-    plain = {field: _plain(field) for field in fields}
+    return _named(tuple(fields), names)
+
+
+@lru_cache  # rows mostly have the same fields
+def _named(fields, names):
+    plain = {field: re.sub("[^a-z0-9]", "", field.lower()) for field in fields}
     if names is CAPTIONS:  # caption 1, caption 2
         plain = {field: name.rstrip("0123456789") for field, name in plain.items()}
     for name in names:
@@ -206,7 +208,7 @@ def _from_fields(where, fields) -> Row:
         _seconds(start),
         None if end is None else _seconds(end),
         f"{name}_{start}_{end}" if end is not None else None,
-        value(["language", "lang"]),
+        value(LANGUAGE),
     )
 
 
