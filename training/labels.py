@@ -1,7 +1,10 @@
 """The verb `labels` of the `captioner` command."""
 
+import sys
 from collections import Counter
 from pathlib import Path
+
+from tqdm import tqdm
 
 from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import DatasetError
@@ -49,7 +52,8 @@ def _check(args) -> int:
     problems = 0
     for problem in find_problems(labels):
         problems += 1
-        print(f"{args.labels}, {problem.where}: {problem.message}", flush=True)
+        with tqdm.external_write_mode(file=sys.stdout):  # not through the middle of the bar
+            print(f"{args.labels}, {problem.where}: {problem.message}", flush=True)
     print(f"{_count(labels)}; {problems or 'no'} problem{'' if problems == 1 else 's'}")
     return SOME_FAILED if problems else ALL_GOOD
 
