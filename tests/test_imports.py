@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it.
 ORDER = (
-    "errors config caption video vocabulary backbones recurrence cells attention layers model "
+    "errors config caption video vocabulary cnn backbones recurrence cells attention layers model "
     "decoding checkpoint engines pipeline output cli demo"
 ).split()
 
