@@ -1,8 +1,28 @@
-"""What comes out: captions."""
+"""What comes out: token ids, then captions."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+
+
+class DecodingResult(NamedTuple):
+    """Hypotheses of each clip, best first.
+
+    Attributes:
+        token_ids: `(batch_size, num_captions, max_length)` int32, PAD after the last word.
+            START and END are not in it, a given beginning is.
+        sequence_length: `(batch_size, num_captions)` int32, words, END not counted.
+        scores: `(batch_size, num_captions)` float32, `log_prob / ((5 + n) / 6) ** length_penalty`
+            with n = `sequence_length + 1`, plus the coverage penalty where there is one.
+        attention_weights: `(batch_size, num_captions, max_length, memory_length)` float32, where
+            each word looked; zero after the last word. None without `attention_of`.
+    """
+
+    token_ids: object
+    sequence_length: object
+    scores: object
+    attention_weights: object = None
 
 
 @dataclass(frozen=True)

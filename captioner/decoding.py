@@ -17,36 +17,16 @@ The rules, the same for every search:
 - Where no sentence satisfies the constraints, the hypothesis is empty and scores `-inf`.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from keras import ops, random, tree
 
+from .caption import DecodingResult
 from .config import DecodingOptions, _expect
 from .vocabulary import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 # Each halving is one more copy of the step in the graph; below this it no longer pays.
 MIN_CLIPS_TO_HALVE = 8
 TOP_K_CHUNK = 32
-
-
-class DecodingResult(NamedTuple):
-    """Hypotheses of each clip, best first.
-
-    Attributes:
-        token_ids: `(batch_size, num_captions, max_length)` int32, PAD after the last word.
-            START and END are not in it, a given beginning is.
-        sequence_length: `(batch_size, num_captions)` int32, words, END not counted.
-        scores: `(batch_size, num_captions)` float32, `log_prob / ((5 + n) / 6) ** length_penalty`
-            with n = `sequence_length + 1`, plus the coverage penalty where there is one.
-        attention_weights: `(batch_size, num_captions, max_length, memory_length)` float32, where
-            each word looked; zero after the last word. None without `attention_of`.
-    """
-
-    token_ids: object
-    sequence_length: object
-    scores: object
-    attention_weights: object = None
 
 
 def decode(
