@@ -54,6 +54,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_caption(commands)
     _add_info(commands)
+    _add_export(commands)
     for plugin in sorted(entry_points(group="captioner.commands")):
         plugin.load()(commands)
     return parser
@@ -76,6 +77,12 @@ def _add_caption(commands):
     )
     parser.add_argument(
         "--beam-size", type=int, metavar="N", help="hypotheses kept at each word; 1 is greedy"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "lite", "keras"),
+        default="auto",
+        help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
     )
     parser.add_argument("--recursive", action="store_true", help="search folders in folders too")
     parser.set_defaults(run=_caption)
@@ -145,6 +152,28 @@ def _info(args) -> int:
     return ALL_GOOD
 
 
+def _add_export(commands):
+    parser = commands.add_parser(
+        "export",
+        help="write a model as programs that need no TensorFlow",
+        description="Writes a model's CNN, encoder and search as two LiteRT programs, and prints "
+        "where they are. Beside the weights, captioner finds them and starts at once.",
+    )
+    parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="NAME_OR_DIR")
+    parser.add_argument(
+        "output", nargs="?", type=Path, metavar="DIR", help="a new folder; default: in the model's"
+    )
+    parser.add_argument("--format", choices=("tflite",), default="tflite")
+    parser.set_defaults(run=_export)
+
+
+def _export(args) -> int:
+    from .export import write_programs
+
+    print(write_programs(ModelFolder.open(args.model), args.output))
+    return ALL_GOOD
+
+
 def load_captioner(args: argparse.Namespace):
     """The `Captioner` that `args.model` names, with those decoding options that `args` has."""
     folder = ModelFolder.open(args.model)
@@ -155,9 +184,12 @@ def load_captioner(args: argparse.Namespace):
         decoding = replace(folder.decoding, **given)
     except ValueError as err:
         raise CaptionerError(str(err)) from err
+    from .export import programs_for
+    from .pipeline import Captioner
+
+    programs = programs_for(folder, decoding, getattr(args, "engine", "auto"))
     with muted_stderr():
-        from .pipeline import Captioner
-    return Captioner.load(folder.path, decoding)
+        return Captioner.of(folder, decoding, programs)
 
 
 @contextmanager

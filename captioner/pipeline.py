@@ -9,8 +9,17 @@ from .backbones import Backbone
 from .caption import Candidate, Caption, Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder
 from .config import DecodingOptions, SamplingOptions
-from .engines import KerasEngine
+from .engines import (
+    BACKBONE_PROGRAM,
+    CAPTIONER_PROGRAM,
+    KerasEngine,
+    LiteEngine,
+    Program,
+    lite_backbone,
+    num_cores,
+)
 from .errors import VideoError
+from .export import programs_for
 from .video import read_frames
 from .vocabulary import Vocabulary, join
 
@@ -25,7 +34,7 @@ class Captioner:
     def __init__(
         self,
         backbone: Backbone,
-        engine: KerasEngine,
+        engine: KerasEngine | LiteEngine,
         vocabulary: Vocabulary,
         sampling: SamplingOptions,
         decoding: DecodingOptions,
@@ -41,26 +50,38 @@ class Captioner:
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT_MODEL, decoding: DecodingOptions | None = None
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        decoding: DecodingOptions | None = None,
+        engine: str = "auto",
     ) -> "Captioner":
         """Loads a model.
 
         Args:
             model: the name of a model that ships with the package, or a model folder.
             decoding: how to search for sentences; by default as the model folder says.
+            engine: `lite`, LiteRT programs, which start at once on a CPU; `keras`; or `auto`:
+                `lite` without a GPU, where the model's programs search that way.
 
         Raises:
-            ModelError: the model folder is missing or not whole.
+            ModelError: the model folder is missing or not whole, or has no programs for `lite`.
         """
         folder = ModelFolder.open(model)
-        return cls(
-            folder.load_backbone(),
-            KerasEngine(folder.load_model()),
-            folder.vocabulary,
-            folder.sampling,
-            decoding or folder.decoding,
-            folder.name,
-        )
+        decoding = decoding or folder.decoding
+        return cls.of(folder, decoding, programs_for(folder, decoding, engine))
+
+    @classmethod
+    def of(
+        cls, folder: ModelFolder, decoding: DecodingOptions, programs: Path | None
+    ) -> "Captioner":
+        """Loads a model; `programs` is what `captioner.export.programs_for` chose."""
+        if programs is None:
+            backbone, engine = folder.load_backbone(), KerasEngine(folder.load_model())
+        else:
+            backbone = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM, num_cores()))
+            # Its products are too small to share among cores.
+            engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
+        return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.name)
 
     def caption(self, video: str | Path) -> Caption:
         """Captions one clip.

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it.
 ORDER = (
     "errors config caption video vocabulary cnn backbones recurrence cells attention layers model "
-    "decoding checkpoint engines pipeline output cli demo"
+    "decoding checkpoint engines export pipeline output cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
