@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 
 from captioner import Captioner, export
-from captioner.checkpoint import WEIGHTS, ModelFolder
+from captioner.checkpoint import CONFIG, ModelFolder
 from captioner.cli import main
-from captioner.engines import BACKBONE_PROGRAM, CAPTIONER_PROGRAM, KerasEngine, LiteEngine
+from captioner.engines import (
+    BACKBONE_PROGRAM,
+    CAPTIONER_PROGRAM,
+    KerasEngine,
+    LiteEngine,
+    Program,
+    lite_backbone,
+)
 from captioner.errors import ModelError
 
 from .conftest import draw_shape_clip
@@ -39,7 +46,7 @@ def converter(monkeypatch):
     """Stands in for the converter, which takes seconds; counts its runs."""
     runs = []
 
-    def write(folder, target):
+    def write(folder, target, int8):
         runs.append(folder.path)
         target.mkdir()
         for name in (BACKBONE_PROGRAM, CAPTIONER_PROGRAM):
@@ -171,7 +178,7 @@ def test_no_place_in_the_cache(folder, own_cache, converter, caplog):
 def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monkeypatch, caplog):
     runs = []
 
-    def refuse(folder, target):
+    def refuse(folder, target, int8):
         runs.append(target)
         raise export.ConversionError("no such operator")
 
@@ -185,8 +192,8 @@ def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monke
 
 
 def test_the_converter_says_why(folder, own_cache):
-    (folder.path / WEIGHTS).write_bytes(b"not weights")
-    with pytest.raises(export.ConversionError, match=r"captioner\.weights\.h5: does not hold"):
+    (folder.path / CONFIG).write_text("{}")
+    with pytest.raises(export.ConversionError, match="not a whole model folder"):
         export.write_programs(folder)
     assert list((folder.path / "programs").iterdir()) == []
 
@@ -221,6 +228,17 @@ def test_backbone_from_elsewhere(folder, own_cache, converter):
         export.write_programs(folder)
     assert export.programs_for(folder, folder.decoding) is None
     assert converter == []
+
+
+def test_int8_where_it_was_asked_for(folder, own_cache):
+    programs = export.write_programs(folder, int8=True)
+    assert programs_beside(folder) == programs
+    assert export.programs_for(folder, folder.decoding) == programs
+    frames = np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3)).astype(np.uint8)
+    found = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM))(frames)
+    expected = folder.load_backbone()(frames)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 0 < error < 0.05
 
 
 def test_into_a_folder_of_choice(folder, own_cache, converter, tmp_path):
