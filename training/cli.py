@@ -1,13 +1,15 @@
 """The verbs `train`, `evaluate` and `distill` of the `captioner` command."""
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
-from captioner.errors import DatasetError
+from captioner.errors import DatasetError, ModelError
+from captioner.export import write_programs
 from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
@@ -107,6 +109,10 @@ def _train(args) -> int:
         args.output, config, args.backbone, cnn, sampling, DecodingOptions(), vocabulary
     )
     folder.save(model, weights, args.half)
+    try:
+        write_programs(folder)
+    except ModelError as err:  # it can caption all the same
+        print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
 
 
