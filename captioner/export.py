@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +38,7 @@ ENGINES = ("auto", "lite", "keras")
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
 REFUSED = 3  # exit status that says so
+PARTIAL, ABANDONED = ".partial-", 3600  # prefix of unfinished folders; seconds, by then nobody's
 KEPT_IN_CACHE = 8  # other folders of programs, each of some 40 MB
 INT8 = "int8"
 SCORE_TOLERANCE = 1e-3  # sentences whose scores differ by less are as good as each other
@@ -148,7 +150,7 @@ def _expect_convertible(folder):
 def _write(folder, target, int8=False):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent) as partial:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as partial:
             made = Path(partial) / "programs"
             _run_converter(folder, made, int8)
             try:
@@ -162,8 +164,17 @@ def _write(folder, target, int8=False):
 
 
 def _remove_others(target, kept):
+    def modified(path):
+        try:
+            return path.stat().st_mtime
+        except FileNotFoundError:  # another process has just removed or renamed it
+            return time.time()
+
     others = [path for path in target.parent.glob("[!.]*") if path != target]
-    for path in sorted(others, key=os.path.getmtime, reverse=True)[kept:]:
+    others = sorted(others, key=modified, reverse=True)[kept:]
+    unfinished = target.parent.glob(f"{PARTIAL}*")  # of processes that were killed
+    others += [path for path in unfinished if time.time() - modified(path) > ABANDONED]
+    for path in others:
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -60,6 +61,13 @@ def _change_weights(folder):
     model = folder.load_model()
     model.output_bias.assign(model.output_bias + 1.0)
     folder.save(model)
+
+
+def _change_options(folder, max_length):
+    config = json.loads((folder.path / CONFIG).read_text())
+    config["decoding"]["max_length"] = max_length
+    (folder.path / CONFIG).write_text(json.dumps(config))
+    return ModelFolder.open(folder.path)
 
 
 def test_export_beside_the_weights(folder, own_cache, tmp_path, capsys):
@@ -119,7 +127,7 @@ def test_stale_programs_are_never_found(change, folder, own_cache, converter, mo
     if change == "weights":
         _change_weights(folder)
     elif change == "options":
-        replace(folder, decoding=replace(folder.decoding, max_length=5)).save(folder.load_model())
+        _change_options(folder, max_length=5)
     else:
         monkeypatch.setattr("captioner.engines._SOURCES", ["model", "decoding"])
     folder = ModelFolder.open(folder.path)
@@ -133,14 +141,21 @@ def test_stale_programs_are_never_found(change, folder, own_cache, converter, mo
 
 def test_only_some_stay_in_the_cache(folder, own_cache, converter):
     for words in range(3, 3 + export.KEPT_IN_CACHE + 3):
-        decoding = replace(folder.decoding, max_length=words)
-        replace(folder, decoding=decoding).save(folder.load_model())
-        changed = ModelFolder.open(folder.path)
-        programs = export.programs_for(changed, decoding)
+        changed = _change_options(folder, max_length=words)
+        programs = export.programs_for(changed, changed.decoding)
         os.utime(programs, (words, words))
-    kept = [path for path in own_cache.rglob(CAPTIONER_PROGRAM)]
+    kept = list(own_cache.rglob(CAPTIONER_PROGRAM))
     assert len(kept) == export.KEPT_IN_CACHE + 1
     assert programs / CAPTIONER_PROGRAM in kept
+
+
+def test_what_killed_processes_left_is_removed(folder, own_cache, converter):
+    place = folder.path / "programs"
+    for name, age in ((".partial-old", 9999), (".partial-new", 9)):
+        (place / name).mkdir(parents=True)
+        os.utime(place / name, (time.time() - age,) * 2)
+    programs = export.write_programs(folder)
+    assert set(place.iterdir()) == {programs, place / ".partial-new"}
 
 
 def test_choice_of_engine(folder, own_cache, converter, monkeypatch):

@@ -9,7 +9,6 @@ from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import DatasetError, ModelError
-from captioner.export import write_programs
 from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
@@ -67,6 +66,7 @@ def _train(args) -> int:
         import keras
 
         from captioner.backbones import load_backbone
+        from captioner.export import write_programs
         from captioner.model import CaptionModel
 
         from .records import claim, read_records, write_records
