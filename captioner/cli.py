@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .caption import Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder
-from .config import DecodingOptions
+from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError, VideoError
 from .output import FORMATS
 from .video import SUFFIXES, find_videos
@@ -80,8 +80,8 @@ def _add_caption(commands):
     )
     parser.add_argument(
         "--engine",
-        choices=("auto", "lite", "keras"),
-        default="auto",
+        choices=ENGINES,
+        default=ENGINES[0],
         help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
     )
     parser.add_argument("--recursive", action="store_true", help="search folders in folders too")
@@ -192,7 +192,7 @@ def load_captioner(args: argparse.Namespace):
     from .export import programs_for
     from .pipeline import Captioner
 
-    programs = programs_for(folder, decoding, getattr(args, "engine", "auto"))
+    programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))
     with muted_stderr():
         return Captioner.of(folder, decoding, programs)
 

@@ -133,10 +133,8 @@ class Program:
 
 
 class LiteEngine:
-    """Runs encoder and search as a LiteRT program, a clip at a time.
-
-    Batches would gain nothing on a CPU that one clip after the other keeps busy, and a sentence
-    need not wait for longer ones.
+    """Runs encoder and search as a LiteRT program: a clip at a time, because the size of a batch
+    is fixed when a program is written, and shorter clips padded to its number of frames.
     """
 
     def __init__(self, program: Program, decoding: DecodingOptions):

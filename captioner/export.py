@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoint import ModelFolder
-from .config import DecodingOptions
+from .config import ENGINES, DecodingOptions
 from .engines import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
@@ -34,14 +34,13 @@ from .engines import (
 )
 from .errors import ModelError
 
-ENGINES = ("auto", "lite", "keras")
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
 REFUSED = 3  # exit status that says so
 PARTIAL, ABANDONED = ".partial-", 3600  # prefix of unfinished folders; seconds, by then nobody's
 KEPT_IN_CACHE = 8  # other folders of programs, each of some 40 MB
 INT8 = "int8"
-SCORE_TOLERANCE = 1e-3  # sentences whose scores differ by less are as good as each other
+SCORE_TOLERANCE = 1e-4  # sentences whose scores differ by less are as good as each other
 FEATURE_TOLERANCE = {False: 1e-3, True: 5e-2}  # relative, by whether weights are int8
 
 _log = logging.getLogger(__name__)
@@ -91,8 +90,10 @@ def _find_or_write(folder, decoding, patient):
     for place in (_as_int8(beside), beside, cached):
         if (place / CAPTIONER_PROGRAM).is_file():
             return place
-    if (cached / REFUSAL).is_file() and not patient:
-        raise ConversionError((cached / REFUSAL).read_text(encoding="utf-8"))
+    if (cached / REFUSAL).is_file():
+        if not patient:
+            raise ConversionError((cached / REFUSAL).read_text(encoding="utf-8"))
+        shutil.rmtree(cached, ignore_errors=True)
     _log.warning("preparing the model %s to start at once: some 20 s, this time only", folder.name)
     try:
         _write(folder, cached)
@@ -126,6 +127,8 @@ def write_programs(folder: ModelFolder, target: Path | None = None, int8: bool =
     """
     _expect_convertible(folder)
     if target is not None:
+        if target.exists():
+            raise ModelError(f"{target}: there is something already; name a new folder")
         return _write(folder, target, int8)
     target = folder.path / PROGRAMS / made_of(folder)
     target = _as_int8(target) if int8 else target
@@ -151,8 +154,10 @@ def _write(folder, target, int8=False):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as partial:
-            made = Path(partial) / "programs"
+            made, facts = Path(partial) / "programs", made_of(folder)
             _run_converter(folder, made, int8)
+            if made_of(folder) != facts:
+                raise ModelError(f"{folder.path}: changed while it was converted; try again")
             try:
                 os.rename(made, target)
             except OSError:  # another process was faster

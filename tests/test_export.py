@@ -195,7 +195,7 @@ def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monke
 
     def refuse(folder, target, int8):
         runs.append(target)
-        raise export.ConversionError("no such operator")
+        _refuse()
 
     monkeypatch.setattr(export, "_run_converter", refuse)
     for _ in range(3):
@@ -204,11 +204,36 @@ def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monke
     assert caplog.text.count("no such operator") == 1
     with pytest.raises(ModelError, match="no such operator"):
         export.programs_for(folder, folder.decoding, "lite")
+    assert len(runs) == 2
+
+
+def test_a_refusal_is_forgotten_when_it_is_over(folder, own_cache, converter, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_run_converter", _refuse)
+        assert export.programs_for(folder, folder.decoding) is None
+    assert export.programs_for(folder, folder.decoding) is None
+    assert export.programs_for(folder, folder.decoding, "lite") is not None
+    assert export.programs_for(folder, folder.decoding) is not None
+
+
+def _refuse(*_):
+    raise export.ConversionError("no such operator")
 
 
 def test_the_converter_says_why(folder, own_cache):
     (folder.path / CONFIG).write_text("{}")
     with pytest.raises(export.ConversionError, match="not a whole model folder"):
+        export.write_programs(folder)
+    assert list((folder.path / "programs").iterdir()) == []
+
+
+def test_a_model_that_changes_meanwhile(folder, own_cache, monkeypatch):
+    def write(folder, target, int8):
+        target.mkdir()
+        _change_options(folder, max_length=5)
+
+    monkeypatch.setattr(export, "_run_converter", write)
+    with pytest.raises(ModelError, match="changed while it was converted"):
         export.write_programs(folder)
     assert list((folder.path / "programs").iterdir()) == []
 
@@ -259,4 +284,5 @@ def test_int8_where_it_was_asked_for(folder, own_cache):
 def test_into_a_folder_of_choice(folder, own_cache, converter, tmp_path):
     assert main(["export", str(folder.path), str(tmp_path / "out" / "here")]) == 0
     assert (tmp_path / "out" / "here" / CAPTIONER_PROGRAM).is_file()
+    assert main(["export", str(folder.path), str(tmp_path / "out")]) == 2  # no folder is replaced
     assert not (folder.path / "programs").exists()
