@@ -83,8 +83,11 @@ def programs_for(
 def _find_or_write(folder, decoding, patient):
     _expect_convertible(folder)
     if function_for(decoding, folder.decoding) is None:
-        known = "; ".join(map(str, functions(folder.decoding).values()))
-        raise ModelError(f"{folder.path}: its programs know no other searches than {known}")
+        known = " or ".join(str(known.beam_size) for known in functions(folder.decoding).values())
+        raise ModelError(
+            f"{folder.path}: its programs search with a beam_size of {known} and all else as its "
+            "config.json says; ask for that, or for the engine keras"
+        )
     name = made_of(folder)
     beside, cached = folder.path / PROGRAMS / name, _cache() / name
     for place in (_as_int8(beside), beside, cached):

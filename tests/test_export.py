@@ -166,7 +166,7 @@ def test_choice_of_engine(folder, own_cache, converter, monkeypatch):
     assert choose("auto", beam_size=1) == choose("lite") is not None
     assert choose("auto", num_captions=2) == choose("lite")
     assert choose("auto", max_length=7) is None
-    with pytest.raises(ModelError, match="know no other searches than"):
+    with pytest.raises(ModelError, match="a beam_size of 1 or 2 and all else as"):
         choose("lite", max_length=7)
     with pytest.raises(ValueError, match="expected engine to be one of"):
         choose("tflite")
