@@ -1,9 +1,24 @@
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
 import keras
 import numpy as np
 
+from captioner import Captioner
+from captioner.checkpoint import ModelFolder
+from captioner.cli import main
 from captioner.config import ModelConfig
 from captioner.model import CaptionModel
+from captioner.vocabulary import Vocabulary
 from training.trainer import ScheduledSampling, caption_loss
+from training.transfer import grow_vocabulary, transfer
 
 
 def test_caption_loss_by_hand():
@@ -42,3 +57,94 @@ def test_scheduled_sampling_reads_the_models_own_words():
     before = [np.asarray(w) for w in model.trainable_weights]
     learner.train_on_batch(inputs, inputs["token_ids"])
     assert all(np.abs(np.asarray(w) - b).max() > 0 for w, b in zip(model.trainable_weights, before))
+
+
+def test_new_words_begin_without_changing_what_is_said():
+    old_words = Vocabulary.build(["a dog runs", "a dog sleeps"])
+    words = grow_vocabulary(old_words, ["a cat sleeps", "the cat", "a newt"], min_count=2)
+    assert words.tokens == (*old_words.tokens, "cat")
+    config = ModelConfig(len(old_words), feature_dim=4, units=8, embedding_dim=5)
+    keras.utils.set_random_seed(18)
+    base = CaptionModel(config)
+    rng = np.random.default_rng(18)
+    base.set_weights([rng.normal(0, 0.5, w.shape) for w in base.get_weights()])
+    model = CaptionModel(replace(config, vocab_size=len(words)))
+    transfer(base, model, seed=1)
+    inputs = {
+        "features": rng.normal(size=(3, 2, 4)).astype(np.float32),
+        "sequence_length": np.array([2, 1, 2], np.int32),
+        "token_ids": rng.integers(3, len(old_words), (3, 6)).astype(np.int32),
+    }
+    before, after = np.asarray(base(inputs)), np.asarray(model(inputs))
+    np.testing.assert_allclose(after[..., : len(old_words)], before, atol=1e-6)
+    assert after.shape[-1] == len(words)
+
+
+def _train(output, labels, cnn, *options):
+    command = [sys.executable, "-m", "captioner.cli", "train", str(labels), "--output", str(output)]
+    command += ["--cnn", str(cnn), "--batch-size", "2", "--epochs", "75", *map(str, options)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _weights(folder):
+    with h5py.File(folder / "captioner.weights.h5") as file:
+        found = {}
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if hasattr(item, "dtype") else None
+        )
+        return found
+
+
+def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_path):
+    options = ("--scheduled-sampling", "0.3")
+    whole = _train(tmp_path / "whole", labelled_clips, tiny_cnn, *options)
+    _, told = whole.communicate()
+    assert whole.returncode == 0, told
+    killed = _train(tmp_path / "killed", labelled_clips, tiny_cnn, *options)
+    for line in killed.stderr:  # it tells of every round, before it goes on
+        if line.startswith("pass 25 of"):
+            break
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed" / "config.json").exists()
+    assert [path.name for path in (tmp_path / "killed/work/state").glob("round-*")] != []
+    resumed = _train(tmp_path / "killed", labelled_clips, tiny_cnn, *options)
+    _, told = resumed.communicate()
+    assert resumed.returncode == 0, told
+    assert "pass 25 of" not in told
+    expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert (tmp_path / "killed/work/state/train.csv").read_text() == (
+        tmp_path / "whole/work/state/train.csv"
+    ).read_text()
+
+
+def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_path):
+    rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
+    for row in rows:
+        row["video"] = str(labelled_clips.parent / row["video"])
+        row["captions"] = [row["captions"][0].replace("Something", "A zorb")]
+    rows += [row | {"split": "val", "video": _copy_of(row, tmp_path)} for row in rows]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(map(json.dumps, rows)))
+    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9".split()
+    command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
+    assert main([*command, *options]) == 0
+    old, new = ModelFolder.open(tiny_model), ModelFolder.open(tmp_path / "new")
+    assert new.vocabulary.tokens[: len(old.vocabulary)] == old.vocabulary.tokens
+    assert new.vocabulary.tokens[len(old.vocabulary) :] == ("zorb",)
+    assert new.sampling == old.sampling
+    green = next(row for row in rows if "zorb" in row["captions"][0])
+    assert Captioner.load(new.path).caption(green["video"]).text == green["captions"][0]
+    with (tmp_path / "new/work/state/train.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert history[0].keys() == {"epoch", "loss", "val_loss", "val_cider"}
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+def _copy_of(row, folder):
+    """The same frames as another file, since no clip may be in two splits."""
+    return str(shutil.copy(row["video"], folder / f"val_{Path(row['video']).name}"))

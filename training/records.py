@@ -247,11 +247,13 @@ class Batches:
 
     Attributes:
         clips: the labelled clips, by the number that the batches call them.
+        vocabulary: what turned their captions into token ids.
     """
 
     def __init__(self, sources: Sequence[Records], vocabulary, batch_size, seed, replay_share):
         """As `read_records`, which is the way in."""
         self.clips = [clip for source in sources for clip in source.clips]
+        self.vocabulary = vocabulary
         self._captions = [
             [vocabulary.encode(caption)[:MAX_WORDS] for caption in clip.captions]
             for clip in self.clips
@@ -270,6 +272,14 @@ class Batches:
     def __len__(self) -> int:
         """Batches in a pass."""
         return -(-(self._num_new + self._num_replayed) // self._batch_size)
+
+    def num_words(self, epoch: int) -> list[int]:
+        """Words and ENDs in each batch of a pass."""
+        clips = self._places["clip"]
+        return [
+            sum(len(self._captions[clip][one]) for clip, one in zip(clips[records], choices))
+            for records, choices in self._plan(epoch)
+        ]
 
     def read(self, start: int = 0, stop: int | None = None) -> tf.data.Dataset:
         """Reads batches.
