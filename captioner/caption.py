@@ -24,6 +24,31 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """What happens in a stretch of a clip.
+
+    Attributes:
+        start: seconds from the first frame of the clip.
+        end: seconds; where the next segment starts, or the clip ends.
+        candidates: the sentences found, best first.
+    """
+
+    start: float
+    end: float
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def text(self) -> str:
+        """The best sentence."""
+        return self.candidates[0].text
+
+    @property
+    def score(self) -> float:
+        """The score of the best sentence."""
+        return self.candidates[0].score
+
+
+@dataclass(frozen=True)
 class Caption:
     """What happens in a clip.
 
@@ -33,6 +58,7 @@ class Caption:
         duration: of the clip, seconds; 0 for a still picture.
         model: the name of the model that looked.
         times: when the frames that it looked at are shown, seconds.
+        segments: the stretches that it was cut into, in order, where that was asked for.
     """
 
     video: str
@@ -40,6 +66,7 @@ class Caption:
     duration: float
     model: str
     times: tuple[float, ...] = ()
+    segments: tuple[Segment, ...] = ()
 
     @property
     def text(self) -> str:

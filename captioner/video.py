@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -47,9 +48,9 @@ class Clip:
     Attributes:
         frames: uint8 RGB, `(num_frames, height, width, 3)`, in order, no frame twice.
         times: float64, `(num_frames,)`, seconds from the first frame of the file.
-        duration: seconds from the first frame to the end of the last one, whose own time on
-            screen, which files seldom tell, is taken as the median of the others'. 0.0 for
-            a still picture.
+        duration: seconds that the file, or the stretch of it that was asked for, lasts: up to
+            the end of its last frame, whose own time on screen, which files seldom tell, is
+            taken as the median of the others'. 0.0 for a still picture.
     """
 
     frames: np.ndarray
@@ -58,7 +59,11 @@ class Clip:
 
 
 def read_frames(
-    path: str | os.PathLike, num_frames: int, size: tuple[int, int] | None = None
+    path: str | os.PathLike,
+    num_frames: int,
+    size: tuple[int, int] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Clip:
     """Samples frames evenly over the time a clip lasts.
 
@@ -78,15 +83,20 @@ def read_frames(
         num_frames: how many frames to take, at least 1.
         size: `(height, width)` in pixels that every frame is squashed to (area
             interpolation); None keeps the size of the first frame.
+        start: seconds from the first frame of the file, where the stretch to sample begins.
+            A still picture is the same at all times.
+        end: seconds, where it ends, itself left out; None is the end of the file.
 
     Raises:
-        VideoError: the file is missing, not allowed to be read, no video, or without a frame
-            that can be decoded.
+        VideoError: the file is missing, not allowed to be read, no video, without a frame that
+            can be decoded, or over before `start`.
     """
     if num_frames < 1:
         raise ValueError(f"expected num_frames >= 1, received: num_frames={num_frames!r}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
+    if not 0 <= start < (inf if end is None else end):
+        raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
     _quieten()
     head = _read_head(path)
     # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
@@ -95,7 +105,10 @@ def read_frames(
         is_picture = cv2.haveImageReader(name)
         if is_picture and head.startswith(_MAY_MOVE):
             is_picture = _scan(name, demux_only=True).times.size < 2
-        clip = _read_picture(name, size) if is_picture else _read_stream(name, num_frames, size)
+        if is_picture:
+            clip = _read_picture(name, size)
+        else:
+            clip = _read_stream(name, num_frames, size, start, inf if end is None else end)
     except cv2.error as err:
         raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
     if clip is None:
@@ -160,22 +173,26 @@ def _read_picture(name: str, size) -> Clip | None:
     return Clip(_fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
 
 
-def _read_stream(name: str, num_frames: int, size) -> Clip | None:
+def _read_stream(name: str, num_frames: int, size, start: float, end: float) -> Clip | None:
     """Plans on the timestamps of the packets, which cost next to nothing, then decodes once.
 
     The decoded frames have the last word: where they tell of another choice (damaged or
     hidden packets), that choice is read in a second pass.
     """
-    wanted = _choose(_scan(name, demux_only=True), num_frames)
+    wanted = _choose(_scan(name, demux_only=True), num_frames, start, end)
     for _ in range(2):
         found = _scan(name, wanted, size)
-        planned, wanted = wanted, _choose(found, num_frames)
+        planned, wanted = wanted, _choose(found, num_frames, start, end)
         if np.array_equal(planned, wanted):
             break
+    if 0 < found.duration <= start:
+        raise VideoError(
+            f"{name}: is over after {found.duration:.1f} s; ask for a stretch that begins before"
+        )
     if not found.frames:
         return None
     frames = np.stack(list(found.frames.values()))
-    return Clip(frames, found.times[list(found.frames)], found.duration)
+    return Clip(frames, found.times[list(found.frames)], min(end, found.duration) - start)
 
 
 class _Scan(NamedTuple):
@@ -223,14 +240,18 @@ def _timeline(stamps: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
     return times, float(times[-1] + last) if len(times) else 0.0
 
 
-def _choose(found: _Scan, num_frames: int) -> np.ndarray:
+def _choose(found: _Scan, num_frames: int, start: float, end: float) -> np.ndarray:
     """Returns the indices, all different and rising, of the frames to take."""
-    count = min(num_frames, len(found.times))
+    first, stop = np.searchsorted(found.times, (start, end))
+    if first == stop:  # the one that is on screen all the while
+        first -= first > 0
+    count = min(num_frames, stop - first)
     order = np.arange(count)
-    middles = (order + 0.5) * (found.duration / max(count, 1))
+    end = min(end, found.duration)
+    middles = start + (order + 0.5) * ((end - start) / max(count, 1))
     on_screen = np.searchsorted(found.times, middles, side="right") - 1
     rising = np.maximum.accumulate(on_screen - order) + order
-    return np.minimum(rising, len(found.times) - count + order)
+    return np.clip(rising, first + order, stop - count + order)
 
 
 def _fit(frame: np.ndarray, size) -> np.ndarray:

@@ -52,6 +52,27 @@ def test_frames_are_squashed_to_the_size_wanted(tmp_path):
     assert frame[:, 6:].max() < 50
 
 
+def test_stretch_of_a_clip(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", _numbered(40), 10)
+    clip = read_frames(path, 4, start=1.0, end=3.0)
+    assert numbers_of(clip.frames) == [12, 17, 22, 27]
+    np.testing.assert_allclose(clip.times, [1.2, 1.7, 2.2, 2.7], atol=1e-3)
+    assert clip.duration == pytest.approx(2.0)
+    assert numbers_of(read_frames(path, 9, start=0.5, end=0.8).frames) == [5, 6, 7]
+    assert numbers_of(read_frames(path, 9, start=0.52, end=0.58).frames) == [5]
+    assert numbers_of(read_frames(path, 2, end=0.4).frames) == [1, 3]
+
+
+def test_stretch_that_reaches_past_the_end(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", _numbered(40), 10)
+    clip = read_frames(path, 9, start=3.75, end=99)
+    assert numbers_of(clip.frames) == [38, 39]
+    assert clip.duration == pytest.approx(0.25)
+    assert numbers_of(read_frames(path, 9, start=3.95).frames) == [39]
+    with pytest.raises(VideoError, match=r"a\.mp4.*over after 4\.0 s"):
+        read_frames(path, 9, start=4.0, end=6.0)
+
+
 def test_fewer_frames_than_wanted(tmp_path):
     clip = read_frames(write_clip(tmp_path / "a.mp4", _numbered(3)), 8)
     assert numbers_of(clip.frames) == [0, 1, 2]
@@ -169,7 +190,17 @@ def test_no_video(make, message, tmp_path):
         read_frames(path, 4)
 
 
-@pytest.mark.parametrize("arguments", [(0,), (4, (0, 5)), (4, (5,))])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (0,),
+        (4, (0, 5)),
+        (4, (5,)),
+        (4, None, -1.0),
+        (4, None, 2.0, 2.0),
+        (4, None, float("nan")),
+    ],
+)
 def test_arguments_that_make_no_sense(arguments, tmp_path):
     with pytest.raises(ValueError, match="expected"):
         read_frames(tmp_path / "a.mp4", *arguments)
