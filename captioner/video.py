@@ -14,10 +14,13 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+import av
 import cv2
 import numpy as np
 
-from captioner.errors import VideoError
+from .errors import VideoError
+from .sampling import Timeline
+from .stream import OPTIONS, Stream, Unplannable
 
 SUFFIXES = tuple(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
@@ -27,7 +30,7 @@ SUFFIXES = tuple(
 _log = logging.getLogger(__name__)
 _stderr_lock = Lock()
 
-_FALLBACK_FPS = 25.0
+MAX_PIXELS = 8192 * 8192  # of a frame
 # Pictures that may move; FFmpeg knows how many frames there are, and their times.
 _MAY_MOVE = (b"GIF8", b"\x89PNG")
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
@@ -97,18 +100,18 @@ def read_frames(
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
     if not 0 <= start < (inf if end is None else end):
         raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
-    _quieten()
+    _prepare()
     head = _read_head(path)
     # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
     name = os.path.abspath(path)
     try:
         is_picture = cv2.haveImageReader(name)
         if is_picture and head.startswith(_MAY_MOVE):
-            is_picture = _scan(name, demux_only=True).times.size < 2
+            is_picture = _scan(path, name, demux_only=True).timeline.times.size < 2
         if is_picture:
             clip = _read_picture(name, size)
         else:
-            clip = _read_stream(name, num_frames, size, start, inf if end is None else end)
+            clip = _read_stream(path, name, num_frames, size, start, inf if end is None else end)
     except cv2.error as err:
         raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
     if clip is None:
@@ -173,35 +176,67 @@ def _read_picture(name: str, size) -> Clip | None:
     return Clip(_fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
 
 
-def _read_stream(name: str, num_frames: int, size, start: float, end: float) -> Clip | None:
+def _read_stream(path, name: str, num_frames: int, size, start: float, end: float) -> Clip | None:
+    """Reads what is needed where packets tell it, else everything."""
+    try:
+        with Stream(name) as stream:
+            timeline = stream.timeline
+            _check_pixels(path, stream.width, stream.height)
+            _check_start(path, timeline, start)
+            chosen = timeline.choose(num_frames, start, end)
+            reach = (min(end, timeline.duration) - start) / len(chosen) / 2
+            found = list(stream.frames(stream.near(chosen, reach)))
+    except (av.FFmpegError, Unplannable) as err:
+        _log.debug("%s: read straight through: %s", path, err)
+        timeline, found = _read_straight(path, name, num_frames, start, end)
+        if not len(timeline.times):
+            return None
+        _check_start(path, timeline, start)
+    if not found:
+        return None
+    size = size or found[0][1].shape[:2]  # a stream may change its size on the way
+    frames = np.stack([_fit(frame, size) for _, frame in found])
+    times = np.array([time for time, _ in found])
+    return Clip(frames, times, min(end, timeline.duration) - start)
+
+
+def _read_straight(path, name: str, num_frames: int, start: float, end: float):
     """Plans on the timestamps of the packets, which cost next to nothing, then decodes once.
 
     The decoded frames have the last word: where they tell of another choice (damaged or
     hidden packets), that choice is read in a second pass.
     """
-    wanted = _choose(_scan(name, demux_only=True), num_frames, start, end)
+    wanted = _scan(path, name, demux_only=True).timeline.choose(num_frames, start, end)
     for _ in range(2):
-        found = _scan(name, wanted, size)
-        planned, wanted = wanted, _choose(found, num_frames, start, end)
+        found = _scan(path, name, wanted)
+        planned, wanted = wanted, found.timeline.choose(num_frames, start, end)
         if np.array_equal(planned, wanted):
             break
-    if 0 < found.duration <= start:
+    times = found.timeline.times
+    return found.timeline, [(times[index], frame) for index, frame in found.frames.items()]
+
+
+def _check_start(path, timeline: Timeline, start: float):
+    if timeline.duration <= start:
         raise VideoError(
-            f"{name}: is over after {found.duration:.1f} s; ask for a stretch that begins before"
+            f"{path}: is over after {timeline.duration:.1f} s; name a stretch that begins before"
         )
-    if not found.frames:
-        return None
-    frames = np.stack(list(found.frames.values()))
-    return Clip(frames, found.times[list(found.frames)], min(end, found.duration) - start)
+
+
+def _check_pixels(path, width: int, height: int):
+    if width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: has frames of {width} x {height} pixels, more than the {MAX_PIXELS} that "
+            "are read; make it smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+        )
 
 
 class _Scan(NamedTuple):
     frames: dict[int, np.ndarray]  # by index, as wanted
-    times: np.ndarray  # of all frames, seconds from the first one
-    duration: float
+    timeline: Timeline
 
 
-def _scan(name: str, wanted=(), size=None, demux_only: bool = False) -> _Scan:
+def _scan(path, name: str, wanted=(), demux_only: bool = False) -> _Scan:
     """Reads a file from end to end and keeps the frames whose indices are wanted.
 
     Every frame has to be decoded on the way (`grab`), but only the wanted ones are converted
@@ -214,44 +249,19 @@ def _scan(name: str, wanted=(), size=None, demux_only: bool = False) -> _Scan:
     )
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        _check_pixels(path, *(int(capture.get(side)) for side in sides))
         while capture.grab():
             if len(stamps) in wanted:
                 decoded, frame = capture.retrieve()
                 if decoded:
-                    # A stream may change its size on the way; the first frame decides.
-                    size = size or frame.shape[:2]
-                    frames[len(stamps)] = _fit(frame, size)
+                    frames[len(stamps)] = frame
             stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
     finally:
         capture.release()
     # Packets come in the order of decoding, frames in the order of showing.
     stamps = np.sort(stamps) if demux_only else np.asarray(stamps)
-    return _Scan(frames, *_timeline(stamps / 1000, fps))
-
-
-def _timeline(stamps: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
-    """Turns timestamps `(num_frames,)` into times from zero and a duration, all in seconds."""
-    rises = np.isfinite(stamps).all() and (np.diff(stamps) >= 0).all()
-    fps = fps if 0.01 <= fps <= 1000 else _FALLBACK_FPS
-    if not rises or np.ptp(stamps[[0, -1]] if len(stamps) else 0) == 0:
-        stamps = np.arange(len(stamps)) / fps
-    times = stamps - stamps[:1]
-    last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
-    return times, float(times[-1] + last) if len(times) else 0.0
-
-
-def _choose(found: _Scan, num_frames: int, start: float, end: float) -> np.ndarray:
-    """Returns the indices, all different and rising, of the frames to take."""
-    first, stop = np.searchsorted(found.times, (start, end))
-    if first == stop:  # the one that is on screen all the while
-        first -= first > 0
-    count = min(num_frames, stop - first)
-    order = np.arange(count)
-    end = min(end, found.duration)
-    middles = start + (order + 0.5) * ((end - start) / max(count, 1))
-    on_screen = np.searchsorted(found.times, middles, side="right") - 1
-    rising = np.maximum.accumulate(on_screen - order) + order
-    return np.clip(rising, first + order, stop - count + order)
+    return _Scan(frames, Timeline.of(stamps / 1000, fps))
 
 
 def _fit(frame: np.ndarray, size) -> np.ndarray:
@@ -262,12 +272,14 @@ def _fit(frame: np.ndarray, size) -> np.ndarray:
 
 
 @cache
-def _quieten() -> None:
-    """Silences FFmpeg and OpenCV, once, before the first file; what users set stands.
+def _prepare():
+    """Silences OpenCV's FFmpeg and shuts it in, once; what users set stands.
 
-    FFmpeg's level is read from the environment when a process opens its first video.
+    The level is read from the environment when a process opens its first video.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    options = "|".join(f"{name};{value}" for name, value in OPTIONS.items())
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
