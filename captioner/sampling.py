@@ -56,6 +56,12 @@ class Timeline(NamedTuple):
         rising = np.maximum.accumulate(on_screen - order) + order
         return np.clip(rising, first + order, stop - count + order)
 
+    def every(self, step: float) -> np.ndarray:
+        """Indices, rising, of the frames on screen in the middle of each `step` seconds."""
+        middles = np.arange(step / 2, max(self.duration, step), step)
+        on_screen = np.searchsorted(self.times, middles, side="right") - 1
+        return np.unique(on_screen[on_screen >= 0])
+
 
 def move_to_keyframes(
     times: np.ndarray, chosen: np.ndarray, keyframes: np.ndarray, reach: float

@@ -59,6 +59,8 @@ class Stream:
         if not self._container.streams.video:
             raise Unplannable("no video")
         self._video = self._container.streams.video[0]
+        # Threads would win little where most packets are skipped, and other files wait.
+        self._video.thread_type = "NONE"
         self.width, self.height = self._video.codec_context.width, self._video.codec_context.height
         packets = [
             (packet.pts, packet.is_keyframe, packet.is_discard)
@@ -111,16 +113,15 @@ class Stream:
                 continue
             if frame.is_corrupt:
                 raise Unplannable("a damaged frame")
-            pixels = frame.to_ndarray(format="bgr24")
             found += 1
-            yield time, np.rot90(pixels, round(frame.rotation / 90)) if frame.rotation else pixels
+            pixels = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90))
+            yield time, np.ascontiguousarray(pixels)
         if found < len(times):
             raise Unplannable("fewer frames than packets")
 
     def _decode(self, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
         """Feeds the decoder the wanted packets and what they are built upon."""
         decoder = self._video.codec_context
-        decoder.thread_type = "NONE"
         needed = self._needed(wanted)
         exact = np.zeros(len(needed), bool)
         exact[wanted] = True

@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it.
 ORDER = (
-    "errors config caption sampling stream video vocabulary backbones recurrence cells attention "
-    "layers model decoding checkpoint engines pipeline output cli demo"
+    "errors config caption sampling stream straight video segments reading vocabulary backbones "
+    "recurrence cells attention layers model decoding checkpoint engines batch pipeline output "
+    "journal cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

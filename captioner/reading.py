@@ -1,0 +1,199 @@
+"""Videos read in child processes, so that no file can hang, crash or balloon the one that asks."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import Self
+
+from .errors import VideoError
+from .segments import Stretch, read_segments
+from .video import Clip, read_frames
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """What one file may use.
+
+    Attributes:
+        seconds: until it has been read, or, in segments, until the next one.
+        memory: MB, beyond what the process that reads it needs itself.
+    """
+
+    seconds: float = 120.0
+    memory: int = 2048
+
+    def __post_init__(self):
+        if not 0 < self.seconds < 1e6 or self.memory < 1:
+            raise ValueError(f"expected seconds > 0 and memory >= 1 MB, received: {self}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read of a video: the arguments of `read_frames`, or of `read_segments` where
+    `segments` is given."""
+
+    video: str
+    num_frames: int
+    size: tuple[int, int] | None = None
+    start: float = 0.0
+    end: float | None = None
+    segments: float | str | None = None
+
+    def parts(self) -> Iterator[Clip | Stretch]:
+        """Reads the video: one clip, or stretch by stretch."""
+        if self.segments is None:
+            yield read_frames(self.video, self.num_frames, self.size, self.start, self.end)
+        else:
+            yield from read_segments(self.video, self.segments, self.num_frames, self.size)
+
+
+class Reader:
+    """A child process that reads one video after the other, and is replaced when one kills it.
+
+    The child holds OpenCV and FFmpeg, but neither model nor TensorFlow. It outlives neither its
+    time limit nor whoever started it, however that ends. A reader serves one thread at a time.
+    """
+
+    def __init__(self, limits: ReadingLimits | None = None):
+        self.limits = limits or ReadingLimits()
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection | None = None
+
+    def start(self):
+        """Starts the child, where none runs; returns at once, while it is still starting."""
+        if self._process is not None:
+            return
+        self._connection, theirs = Pipe()
+        command = (
+            f"import sys; sys.path[:] = {sys.path!r}; from captioner.reading import serve; "
+            f"serve({theirs.fileno()}, {self.limits.seconds!r}, {self.limits.memory!r})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                # Isolated: what lies in the current folder is no module of ours.
+                [sys.executable, "-I", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # decoders chatter past every setting
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for whoever started us
+            )
+
+    def read(self, request: Request) -> Iterator[Clip | Stretch]:
+        """Reads a video.
+
+        Raises:
+            VideoError: it cannot be read, or not within the limits.
+        """
+        self.start()
+        whole = False
+        try:
+            self._connection.send(request)
+            while (part := self._connection.recv()) is not None:
+                if isinstance(part, VideoError):
+                    whole = True
+                    raise part
+                yield part
+            whole = True
+        except (EOFError, ConnectionError):
+            raise VideoError(f"{request.video}: {self._epitaph()}") from None
+        finally:
+            if not whole:
+                self.close()
+
+    def _epitaph(self) -> str:
+        status = self._process.wait()
+        if status == -signal.SIGALRM:
+            return (
+                f"took longer than {self.limits.seconds:g} s to read; give it more time, or cut "
+                "or convert it first"
+            )
+        return f"its decoder crashed (status {status}); convert it: ffmpeg -i INPUT OUTPUT.mp4"
+
+    def interrupt(self):
+        """Ends a `read` that another thread is in: to that one the decoder has crashed."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def close(self):
+        """Ends the child, in the middle of a video too; the next video starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+# One file, one core: other files wait for the others. Buffers of a thread cost address space.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | {
+    "OPENCV_FFMPEG_THREADS": "1",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(8192 * 8192),
+    # Big buffers go back to the system when they are freed, and memory stays flat.
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
+
+
+def serve(file_descriptor: int, seconds: float, memory: int):
+    """The child: answers requests until whoever asks is gone."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_memory(memory)
+    with Connection(file_descriptor) as connection:
+        while True:
+            try:
+                request = connection.recv()
+            except EOFError:
+                return
+            _answer(connection, request, seconds, memory)
+
+
+def _answer(connection: Connection, request: Request, seconds: float, memory: int):
+    try:
+        # The signal ends the process, wherever in a decoder it hangs.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for part in request.parts():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send(part)  # waits until there is room
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        answer = None
+    except VideoError as err:
+        answer = err
+    except MemoryError:
+        answer = VideoError(
+            f"{request.video}: needs more than {memory} MB to read; make it smaller: "
+            "ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+        )
+    except Exception as err:  # ours to mend; told in the row, and the batch goes on
+        answer = VideoError(f"{request.video}: cannot be read, {type(err).__name__}: {err}")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    connection.send(answer)
+
+
+def _limit_memory(megabytes: int):
+    """Limits what the process may take beyond what it has."""
+    try:
+        with open("/proc/self/statm") as file:
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+    except FileNotFoundError:  # not Linux
+        return
+    limit = taken + megabytes * MEGABYTE
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
