@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors config caption sampling stream straight video segments reading vocabulary backbones "
     "recurrence cells attention layers model decoding checkpoint engines batch pipeline output "
-    "journal cli demo"
+    "journal progress cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
