@@ -180,7 +180,7 @@ def _caption(args) -> int:
         print(f"captioner: interrupted, {progress}{again}", file=sys.stderr)
         return INTERRUPTED
     if journal:
-        print(f"captioner: {progress}, {journal.num_before} before", file=sys.stderr)
+        print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
     return SOME_FAILED if progress.failed else ALL_GOOD
 
 

@@ -128,7 +128,7 @@ def _cues(result, point):
         return
     for segment in result.segments or [Segment(0.0, result.duration, result.candidates)]:
         # A still picture has no duration, and a cue of none would not be shown.
-        end = max(segment.end, segment.start + 1)
+        end = segment.end if segment.end > segment.start else segment.start + 1
         times = f"{_clock(segment.start)} --> {_clock(end)}".replace(".", point)
         yield f"{times}\n{segment.text}\n"
 

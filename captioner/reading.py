@@ -15,6 +15,7 @@ from .segments import Stretch, read_segments
 from .video import Clip, read_frames
 
 MEGABYTE = 1 << 20
+OUT_OF_MEMORY = 77  # exit status of a child
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ class Reader:
                 f"took longer than {self.limits.seconds:g} s to read; give it more time, or cut "
                 "or convert it first"
             )
+        if status == OUT_OF_MEMORY:
+            return (
+                f"needs more than {self.limits.memory} MB to read; allow it more, or make it "
+                "smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+            )
         return f"its decoder crashed (status {status}); convert it: ffmpeg -i INPUT OUTPUT.mp4"
 
     def interrupt(self):
@@ -154,17 +160,17 @@ def serve(file_descriptor: int, seconds: float, memory: int):
 
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit_memory(memory)
+    most = _limit_memory(memory)
     with Connection(file_descriptor) as connection:
         while True:
             try:
                 request = connection.recv()
             except EOFError:
                 return
-            _answer(connection, request, seconds, memory)
+            _answer(connection, request, seconds, most)
 
 
-def _answer(connection: Connection, request: Request, seconds: float, memory: int):
+def _answer(connection: Connection, request: Request, seconds: float, most: float):
     try:
         # The signal ends the process, wherever in a decoder it hangs.
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -174,26 +180,38 @@ def _answer(connection: Connection, request: Request, seconds: float, memory: in
             signal.setitimer(signal.ITIMER_REAL, seconds)
         answer = None
     except VideoError as err:
+        if _memory("VmPeak") > most:  # decoders do not tell what they lacked
+            sys.exit(OUT_OF_MEMORY)
         answer = err
     except MemoryError:
-        answer = VideoError(
-            f"{request.video}: needs more than {memory} MB to read; make it smaller: "
-            "ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
-        )
+        sys.exit(OUT_OF_MEMORY)
     except Exception as err:  # ours to mend; told in the row, and the batch goes on
         answer = VideoError(f"{request.video}: cannot be read, {type(err).__name__}: {err}")
     signal.setitimer(signal.ITIMER_REAL, 0)
     connection.send(answer)
 
 
-def _limit_memory(megabytes: int):
-    """Limits what the process may take beyond what it has."""
-    try:
-        with open("/proc/self/statm") as file:
-            taken = int(file.read().split()[0]) * resource.getpagesize()
-    except FileNotFoundError:  # not Linux
-        return
-    limit = taken + megabytes * MEGABYTE
+def _limit_memory(megabytes: int) -> float:
+    """Limits what the process may take beyond what it has.
+
+    Returns:
+        MB; when it has taken more, it was most probably refused some.
+    """
+    taken = _memory("VmSize")
+    if not taken:  # not Linux, which keeps no such limit
+        return float("inf")
+    limit = int(taken + megabytes) * MEGABYTE
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return taken + megabytes * 7 / 8
+
+
+def _memory(name: str) -> float:
+    """MB of address space, by what Linux tells of this process; 0 elsewhere."""
+    try:
+        with open("/proc/self/status") as file:
+            rows = dict(line.split(":", 1) for line in file)
+        return int(rows[name].split()[0]) / 1024
+    except FileNotFoundError:
+        return 0.0

@@ -1,6 +1,7 @@
 """A video -> some of its frames, and little else of it decoded: keyframes, and what leads from
 one to a frame that is wanted (PyAV)."""
 
+from array import array
 from collections.abc import Iterator
 from typing import Self
 
@@ -56,20 +57,26 @@ class Stream:
         self.close()
 
     def _list_packets(self):
-        if not self._container.streams.video:
-            raise Unplannable("no video")
-        self._video = self._container.streams.video[0]
+        streams = self._container.streams.video
+        if not streams or streams[0].codec_context is None:
+            raise Unplannable("no video in a known format")
+        self._video = streams[0]
         # Threads would win little where most packets are skipped, and other files wait.
         self._video.thread_type = "NONE"
         self.width, self.height = self._video.codec_context.width, self._video.codec_context.height
-        packets = [
-            (packet.pts, packet.is_keyframe, packet.is_discard)
-            for packet in self._container.demux(self._video)
-            if packet.size  # the last one only says that there is no more
-        ]
-        if not packets or any(pts is None for pts, _, _ in packets):
-            raise Unplannable("packets without a time")
-        stamps, is_key, hidden = map(np.array, zip(*packets))
+        stamps, is_key, hidden = array("q"), bytearray(), bytearray()
+        for packet in self._container.demux(self._video):
+            if not packet.size:  # the last one, which only says that there is no more
+                break
+            if packet.pts is None:
+                raise Unplannable("a packet without a time")
+            stamps.append(packet.pts)
+            is_key.append(packet.is_keyframe)
+            hidden.append(packet.is_discard)
+        stamps = np.asarray(stamps)
+        is_key, hidden = (np.frombuffer(flags, bool) for flags in (is_key, hidden))
+        if hidden.all():
+            raise Unplannable("no frame to show")
         if len(np.unique(stamps)) < len(stamps):
             raise Unplannable("two packets of the same time")
         self._stamps, self._is_key = stamps, is_key

@@ -27,7 +27,7 @@ def test_good_and_bad_files_in_input_order(tiny_model, tmp_path, capsys):
     assert [row["video"] for row in rows] == paths
     assert [row["error"] is None for row in rows] == [True, False, False, True, False, True]
     for row in rows:
-        assert list(row) == ["video", "caption", "score", "duration", "model", "error"]
+        assert list(row) == "video caption score duration model error size modified".split()
         assert row["model"] == "tiny"
         if row["error"] is None:
             assert row["caption"].endswith(".")
