@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -62,10 +63,8 @@ def peak_mb(*arguments) -> float:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0.0
     while process.poll() is None:
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):  # one has just ended
             peak = max(peak, memory_mb(process.pid))
-        except (FileNotFoundError, ProcessLookupError):  # one has just ended
-            pass
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{command} has failed")
