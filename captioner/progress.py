@@ -28,6 +28,7 @@ class Progress:
             file=sys.stderr,
             disable=None,
             dynamic_ncols=True,
+            smoothing=0,  # clips come in batches
             bar_format="{desc}{rate_fmt}, {elapsed} gone, {remaining} left",
         )
         self._tell()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from math import inf
 from pathlib import Path
 from threading import Lock
@@ -27,6 +28,7 @@ SUFFIXES = tuple(
     " .bmp .jpeg .jpg .png .tif .tiff .webp".split()
 )
 
+_SORTED_TOGETHER = 10_000
 _log = logging.getLogger(__name__)
 _stderr_lock = Lock()
 
@@ -176,28 +178,33 @@ def is_video(path: str | os.PathLike) -> bool:
 def find_videos(folder: str | os.PathLike, recursive: bool = False) -> Iterator[Path]:
     """Yields the videos and pictures of a folder in the order of their paths, one by one.
 
-    Hidden files and folders are skipped, and links to folders are not followed, so no loop
-    of links can be entered. A subfolder that cannot be listed is logged and passed over.
+    Memory is bounded: of a folder of more than ten thousand entries, so many at a time are put
+    in order. Hidden files and folders are skipped, and links to folders are not followed, so no
+    loop of links can be entered. A subfolder that cannot be listed is logged and passed over.
 
     Raises:
         VideoError: `folder` itself cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            entries = sorted(entries, key=lambda entry: entry.name)
+            while some := sorted(islice(entries, _SORTED_TOGETHER), key=lambda entry: entry.name):
+                for entry in some:
+                    yield from _videos_of(entry, recursive)
     except OSError as err:
         raise VideoError(f"{folder}: cannot be listed, {err.strerror}; name a folder") from err
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                try:
-                    yield from find_videos(entry.path, recursive=True)
-                except VideoError as err:
-                    _log.warning("%s", err)
-        elif is_video(entry.name) and os.path.isfile(entry.path):
-            yield Path(entry.path)
+
+
+def _videos_of(entry: os.DirEntry, recursive: bool) -> Iterator[Path]:
+    if entry.name.startswith("."):
+        return
+    if entry.is_dir(follow_symlinks=False):
+        if recursive:
+            try:
+                yield from find_videos(entry.path, recursive=True)
+            except VideoError as err:
+                _log.warning("%s", err)
+    elif is_video(entry.name) and os.path.isfile(entry.path):
+        yield Path(entry.path)
 
 
 def _inspect(path) -> tuple[str, bool]:

@@ -17,6 +17,8 @@ def encode(path, codec, num_frames=12, gop=6, size=(48, 64)):
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = gop
+        if codec == "libx264":
+            stream.options = {"x264-params": "scenecut=0"}
         for number in range(num_frames):
             frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="bgr24")
             container.mux(stream.encode(frame))

@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -7,22 +8,27 @@ import numpy as np
 import pytest
 
 from captioner.errors import VideoError
-from captioner.stream import Unplannable
-from captioner.video import find_videos, is_video, read_frames
+from captioner.stream import Stream, Unplannable
+from captioner.video import find_videos, is_video, read_frames, read_steadily
 
 from .clips import (
     add_exif_orientation,
     make_frame_rate_variable,
     numbered_frame,
     numbers_of,
-    turn_by_90_degrees,
+    turn,
     write_clip,
     write_gif,
 )
+from .damage import CONTAINERS, encode
 
 
 def _numbered(count):
     return [numbered_frame(number) for number in range(count)]
+
+
+def _refuse(name):
+    raise Unplannable
 
 
 @pytest.fixture(params=["by packets", "straight"])
@@ -31,10 +37,7 @@ def away(request, monkeypatch):
     if request.param == "by packets":
         return 0.5
 
-    def refuse(name):
-        raise Unplannable
-
-    monkeypatch.setattr("captioner.video.Stream", refuse)
+    monkeypatch.setattr("captioner.video.Stream", _refuse)
     return 0.0
 
 
@@ -95,6 +98,80 @@ def test_stretch_that_reaches_past_the_end(away, tmp_path):
         read_frames(path, 9, start=4.0, end=6.0)
 
 
+def test_looks_steadily(away, tmp_path):
+    path = write_clip(tmp_path / "a.mp4", _numbered(40), 10)
+    samples = list(read_steadily(path, 0.5, (48, 64)))
+    numbers = numbers_of(np.stack([sample.frame for sample in samples]))
+    _assert_near(numbers, range(2, 40, 5), 5 * away)
+    np.testing.assert_allclose([s.time for s in samples], np.array(numbers) / 10, atol=1e-3)
+    assert [sample.duration for sample in samples] == pytest.approx([4.0] * 8)
+    assert len(list(read_steadily(path, 0.01))) == 40
+    assert len(list(read_steadily(path, 60))) == 1
+    cv2.imwrite(str(tmp_path / "a.png"), numbered_frame(9))
+    [sample] = read_steadily(tmp_path / "a.png", 1)
+    assert (sample.time, sample.duration) == (0, 0)
+
+
+def test_looks_on_where_packets_break_off(tmp_path, monkeypatch):
+    class BreaksOff(Stream):
+        def frames(self, chosen):
+            yield from itertools.islice(super().frames(chosen), 3)
+            raise Unplannable("broken off")
+
+    monkeypatch.setattr("captioner.video.Stream", BreaksOff)
+    path = write_clip(tmp_path / "a.avi", _numbered(40), 10, "MJPG")
+    samples = list(read_steadily(path, 0.5))
+    assert numbers_of(np.stack([sample.frame for sample in samples])) == list(range(2, 40, 5))
+    assert numbers_of(read_frames(path, 4).frames) == [5, 15, 25, 35]
+
+
+@pytest.mark.parametrize("gop", [1, 5, 20, 100])
+@pytest.mark.parametrize(("suffix", "codec"), [*CONTAINERS.items(), (".ts", "mpeg2video")])
+def test_both_ways_see_the_same(gop, suffix, codec, tmp_path, monkeypatch):
+    path = encode(tmp_path / f"a{suffix}", codec, num_frames=100, gop=gop)
+    found = read_frames(path, 5)
+    fine = read_frames(path, 40)
+    monkeypatch.setattr("captioner.video.Stream", _refuse)
+    straight = read_frames(path, 5)
+    assert numbers_of(straight.frames) == [10, 30, 50, 70, 90]
+    _assert_near(numbers_of(found.frames), [10, 30, 50, 70, 90], 10)
+    np.testing.assert_allclose(found.times * 10, numbers_of(found.frames), atol=0.1)
+    assert found.duration == pytest.approx(straight.duration, abs=0.01)
+    _assert_near(numbers_of(fine.frames), numbers_of(read_frames(path, 40).frames), 1.25)
+
+
+def test_no_more_is_decoded_than_pays(tmp_path):
+    def decoded(gop, num_frames):
+        path = encode(tmp_path / f"{gop}.mp4", "libx264", num_frames=100, gop=gop)
+        with Stream(str(path)) as stream:
+            chosen = stream.timeline.choose(num_frames)
+            near = stream.near(chosen, stream.timeline.duration / num_frames / 2)
+            return sum(1 for _ in stream._decode(stream._packets[near])), near.tolist()
+
+    # A keyframe for each.
+    assert decoded(10, 5) == (5, [10, 30, 50, 70, 90])
+    assert decoded(12, 5) == (5, [12, 24, 48, 72, 84])
+    # None near enough: as wanted, and what leads there but for the frames that nothing refers to.
+    count, chosen = decoded(100, 5)
+    assert chosen == [10, 30, 50, 70, 90]
+    assert count < 60
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_turned_alike(quarters, tmp_path, monkeypatch):
+    corner = np.zeros((48, 64, 3), np.uint8)
+    corner[:24, :32] = 255
+    path = write_clip(tmp_path / "a.mp4", [corner] * 3)
+    turn(path, quarters)
+    [by_packets] = read_frames(path, 1).frames
+    monkeypatch.setattr("captioner.video.Stream", _refuse)
+    np.testing.assert_array_equal(read_frames(path, 1).frames[0], by_packets)
+    upright = np.rot90(by_packets, quarters)
+    assert upright.shape == corner.shape
+    assert upright[:20, :28].min() > 200
+    assert upright[28:].max() < 50
+
+
 def test_fewer_frames_than_wanted(away, tmp_path):
     clip = read_frames(write_clip(tmp_path / "a.mp4", _numbered(3)), 8)
     assert numbers_of(clip.frames) == [0, 1, 2]
@@ -135,7 +212,7 @@ def test_rotated_phone_video(away, tmp_path):
     top_white = np.zeros((48, 64, 3), np.uint8)
     top_white[:24] = 255
     path = write_clip(tmp_path / "a.mp4", [top_white] * 3)
-    turn_by_90_degrees(path)
+    turn(path)
     frame = read_frames(path, 1).frames[0]
     assert frame.shape == (64, 48, 3)
     assert frame[:, 28:].min() > 200  # the top is on the right now
