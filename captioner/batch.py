@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from .reading import Reader, ReadingLimits
 from .segments import Stretch, Thinned
 from .video import Clip
 
-# Clips that are described together, at most.
-BATCH_SIZE = 16
+# Clips that are described together, at most; as many more may wait for their turn.
+BATCH_SIZE = 8
 # Seconds that clips wait for others to be described with.
 PATIENCE = 0.5
 # Videos begun but not yet given, at most: how far others may run ahead of a slow one.
@@ -98,9 +98,11 @@ def caption_files(
 def _add(work: _Work, part: Clip | Stretch, clip: Clip, features: np.ndarray, candidates):
     work.last, work.candidates = clip, candidates
     if isinstance(part, Stretch):
-        work.segments.append(Segment(part.start, part.end, candidates))
+        # Bare of all that would add up over a long video.
+        bare = tuple(replace(candidate, attention_weights=None) for candidate in candidates)
+        work.segments.append(Segment(part.start, part.end, bare))
         for vector, time in zip(features, clip.times):
-            work.features.add((vector, float(time)))
+            work.features.add((vector.copy(), float(time)))
 
 
 def _assemble(captioner, work: _Work) -> Caption:
@@ -132,7 +134,7 @@ class _ReadAhead:
         self._videos = enumerate(videos)
         self._lock = threading.Lock()
         self._room = threading.Semaphore(AHEAD)
-        self._parts = queue.Queue(2 * BATCH_SIZE)
+        self._parts = queue.Queue(BATCH_SIZE)
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, args=(reader,), daemon=True) for reader in readers

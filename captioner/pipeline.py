@@ -144,7 +144,9 @@ class Captioner:
         words = tuple(self.vocabulary.words(token_ids))
         num_regions = attention_weights.shape[1] // longest
         weights = attention_weights[: len(words)].reshape(len(words), longest, num_regions)
-        return Candidate(to_sentence(join(words)), float(score), words, weights[:, :num_frames])
+        # Copied, lest it hold on to those of all steps and hypotheses.
+        weights = weights[:, :num_frames].copy()
+        return Candidate(to_sentence(join(words)), float(score), words, weights)
 
 
 def to_sentence(words: str) -> str:
