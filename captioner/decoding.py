@@ -80,9 +80,11 @@ def decode(
             Greedy decoding and sampling put one in where the sentence would otherwise end.
         attention_of: `state -> (rows, memory_length)`, the attention weights of the step that
             gave this state. Exact zeros are taken for padding.
-        memory: nest of tensors `(batch_size, ...)` that the step is handed as its third argument,
-            repeated for it. The search then goes on with fewer clips as sentences end, which is
-            faster for an integer `batch_size` above a few.
+        memory: nest of tensors `(num_clips, ...)` that the step is handed as its third argument,
+            one row a clip, not one a hypothesis: nothing is copied, and all hypotheses of a clip
+            can look at it at once. At first `num_clips` is `batch_size` (times `num_captions` in
+            sampling); the search goes on with fewer clips as sentences end, which is faster for
+            an integer `batch_size` above a few.
         seed: for sampling: an integer or a `keras.random.SeedGenerator`.
 
     Raises:
@@ -185,7 +187,6 @@ def _search(
         """Goes on until no more than `enough` of the clips can be improved."""
         clips = ops.arange(num_clips, dtype="int32")[:, None]
         _, memory, forced, noise = given
-        memory = _repeat(memory, num_clips, beam_size)
 
         def extend(t, beam, finished):
             token_ids, log_probs, state, history = beam

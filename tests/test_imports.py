@@ -56,6 +56,7 @@ def test_modules_import_from_those_above():
         "import captioner, captioner.video, captioner.checkpoint, captioner.output",
         "import captioner.reading, captioner.batch, captioner.journal",
         "import captioner.cli; captioner.cli._parser().format_help()",
+        "import training.labels, training.metrics",
         "import captioner.cli; captioner.cli.main(['info', FOLDER])",
     ],
 )

@@ -86,12 +86,10 @@ def _train(args) -> int:
     work = args.work or args.output / "work"
 
     def batches(split, views=0, seed=None):
-        files = write_records(
-            clips[split], backbone, sampling, work / split, views, args.seed, weights
+        records = write_records(
+            clips[split], backbone, sampling, work / "features", views, args.seed, weights
         )
-        return read_records(
-            files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
-        )
+        return read_records(records, vocabulary, args.batch_size, seed)
 
     options = TrainingOptions(
         epochs=args.epochs,
@@ -132,12 +130,12 @@ def add_evaluate(commands):
     parser = commands.add_parser(
         "evaluate",
         help="measure a model on labelled clips",
-        description="Scores a model's captions: BLEU, ROUGE-L and CIDEr, those of the same model "
-        "given other clips' features (shuffled), and of the sentence most common in the split "
-        "train (most_common).",
+        description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
+        "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
+        "features (shuffled), and of the sentence most common in the split train (most_common).",
     )
     parser.add_argument("model", metavar="NAME_OR_DIR")
-    parser.add_argument("labels", type=Path, help="JSON Lines of clips and captions")
+    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument("--beam-size", type=int, metavar="N")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
@@ -151,18 +149,18 @@ def _evaluate(args) -> int:
     if not clips:
         raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
     with muted_stderr():
-        from .evaluate import evaluate, most_common_sentence
-        from .metrics import score
-    result = evaluate(load_captioner(args), clips)
+        from .evaluate import evaluate
     learned = [clip for clip in labelled if clip.split == "train"]
-    if learned:
-        sentence = most_common_sentence(learned)
-        scores, _ = score([sentence] * len(clips), [clip.captions for clip in clips])
-        result["most_common"] = scores
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    result = evaluate(load_captioner(args), clips, learned)
     summary = {name: value for name, value in result.items() if name != "clips"}
-    print(json.dumps(summary, indent=2))
+    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
+    if args.output:
+        try:
+            args.output.write_text(
+                json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8"
+            )
+        except OSError as err:
+            raise DatasetError(f"{args.output}: cannot be written: {err.strerror}") from err
     return SOME_FAILED if result["unreadable"] else ALL_GOOD
 
 

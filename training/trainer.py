@@ -107,7 +107,7 @@ def train(
 
     Args:
         model: what learns.
-        batches: of `training.records.read_records`.
+        batches: `training.records.Batches`.
         validation: likewise, for the loss on other clips; or None.
         options: how long and how hard.
         folder: of the state and the log, `train.csv`.
@@ -131,10 +131,10 @@ def train(
     # XLA made every training step slower on a CPU.
     model.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
     model.fit(
-        batches,
-        validation_data=validation,
+        batches.read(0, steps),
+        steps_per_epoch=len(batches),
+        validation_data=validation and validation.read(),
         epochs=options.epochs,
-        shuffle=False,  # the batches come shuffled
         verbose=2,
         callbacks=[
             keras.callbacks.BackupAndRestore(
