@@ -79,6 +79,8 @@ class Caption:
         model: the name of the model that looked.
         times: when the frames that it looked at are shown, seconds.
         segments: the stretches that it was cut into, in order, where that was asked for.
+        size: of the file, bytes, where that is known.
+        modified: when the file was last changed, seconds since 1970, where that is known.
     """
 
     video: str
@@ -87,6 +89,8 @@ class Caption:
     model: str
     times: tuple[float, ...] = ()
     segments: tuple[Segment, ...] = ()
+    size: int | None = None
+    modified: float | None = None
 
     @property
     def text(self) -> str:
@@ -110,11 +114,15 @@ class Failure:
         video: the clip's path, as given.
         error: which file, what is wrong, what to do.
         model: the name of the model that would have looked.
+        size: of the file, bytes, where that is known.
+        modified: when the file was last changed, seconds since 1970, where that is known.
     """
 
     video: str
     error: str
     model: str
+    size: int | None = None
+    modified: float | None = None
 
     def __str__(self) -> str:
         return self.error

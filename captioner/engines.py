@@ -215,13 +215,6 @@ def made_of(folder: ModelFolder) -> str:
     return digest.hexdigest()[:16]
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _pad(clip, num_frames):
     padding = [(0, num_frames - len(clip))] + [(0, 0)] * (clip.ndim - 1)
     return np.pad(np.asarray(clip, np.float32), padding)
