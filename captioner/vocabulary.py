@@ -13,15 +13,15 @@ SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
 _MARKS = "".join(c for c in map(chr, range(0x300, 0xFE00)) if unicodedata.category(c)[0] == "M")
 _MARKS += "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 # Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: a character is a word.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf"
-_UNSPACED += "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_CHARACTER = rf"(?=[{_UNSPACED}])\w[{_MARKS}]*"
-_LETTER = rf"(?:[^\W{_UNSPACED}][{_MARKS}]*)"
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf"
+UNSPACED += "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CHARACTER = rf"(?=[{UNSPACED}])\w[{_MARKS}]*"
+_LETTER = rf"(?:[^\W{UNSPACED}][{_MARKS}]*)"
 
 # Such a character, a word, a hyphenated word, or what follows an apostrophe ("man's" and "man 's"
 # are both "man", "'s"), which `join` puts to the word before it.
 _TOKEN = re.compile(rf"{_CHARACTER}|(?<=\w)'{_LETTER}+|'s\b|{_LETTER}+(?:-{_LETTER}+)*")
-_GAP = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
+_GAP = re.compile(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])")
 
 
 def tokenize(sentence: str) -> list[str]:
