@@ -1,0 +1,45 @@
+"""waitress in front, the page behind it, the worker beside it."""
+
+import logging
+import signal
+import sys
+
+import waitress
+
+from . import create_app
+from .config import WebConfig
+from .supervisor import Supervisor
+
+_THREADS = 16  # of which `pages.events` may hold eight
+_SLOWEST = 120  # seconds without a byte before a connection is given up
+
+
+def make_server(app, config: WebConfig):
+    """A waitress server for the application; it reads requests before it takes a thread."""
+    return waitress.create_server(
+        app,
+        host=config.host,
+        port=config.port,
+        threads=_THREADS,
+        channel_timeout=_SLOWEST,
+        connection_limit=500,
+        max_request_body_size=config.max_piece + 2**16,
+        max_request_header_size=2**18,
+        clear_untrusted_proxy_headers=True,
+        ident=None,
+    )
+
+
+def serve(config: WebConfig) -> None:
+    """Serves until interrupted or terminated."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    app = create_app(config)
+    server = make_server(app, config)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Supervisor(config):
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        print(f"captioner is at http://{host}:{server.effective_port}/", file=sys.stderr)
+        try:
+            server.run()
+        finally:
+            server.close()
