@@ -10,7 +10,7 @@ from pathlib import Path
 def connect(data: Path) -> sqlite3.Connection:
     """Opens the database in the folder `data`; makes both where they are missing."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("videos", "frames", "models"):
+    for name in ("videos", "frames", "models", "teaching"):
         (data / name).mkdir(exist_ok=True)
     # Each statement stands for itself unless it is in a `transaction`.
     db = sqlite3.connect(data / "captioner.sqlite3", isolation_level=None, timeout=30)

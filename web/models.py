@@ -105,7 +105,8 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
             raise Refusal(409, "wrong_state", "A model is being taught already.")
         [number] = db.execute("SELECT coalesce(max(id), 0) + 1 FROM models").fetchone()
         name = f"taught-{number}"
-        folder = config.data / "models" / name
+        folder = teaching_folder(config, name)
+        output = config.data / "models" / name
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
             {
@@ -120,9 +121,20 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
         cursor = db.execute(
             "INSERT INTO models (name, path, state, base, learned, created) "
             "VALUES (?, ?, 'waiting', ?, ?, ?)",
-            (name, str((folder / "model").resolve()), active(db)["id"], learned, time.time()),
+            (
+                name,
+                str(output.resolve()),
+                active(db)["id"],
+                learned,
+                time.time(),
+            ),
         )
     return cursor.lastrowid
+
+
+def teaching_folder(config: WebConfig, name: str) -> Path:
+    """Where the labels and the log of a model's training lie; its own folder is `models/NAME`."""
+    return config.data / "teaching" / name
 
 
 def move(

@@ -5,11 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from . import database, jobs, videos
 from .config import WebConfig
-from .teaching import Teacher, train_command
+from .teaching import COMMANDS, Commands, Teacher
 from .worker import to_line
 
 WORKER = (sys.executable, "-m", "web.worker")
@@ -25,13 +24,13 @@ class Supervisor:
     Args:
         config: of the server.
         worker: the command of the worker process.
-        train: gives the command that trains a model.
+        commands: those that train and caption for teaching.
     """
 
-    def __init__(self, config: WebConfig, worker: tuple = WORKER, train: Callable = train_command):
+    def __init__(self, config: WebConfig, worker: tuple = WORKER, commands: Commands = COMMANDS):
         self.config, self.command = config, worker
         self.stopped = threading.Event()
-        self.teacher = Teacher(config, self.stopped, train)
+        self.teacher = Teacher(config, self.stopped, commands)
         self.process: subprocess.Popen | None = None
         self._threads = [
             threading.Thread(target=target, name=target.__name__)

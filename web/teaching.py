@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import database, models
@@ -28,8 +30,27 @@ def caption_command(model: str, videos: list[str], output: Path) -> list[str]:
     return [*command, "--format", "jsonl", "-o", str(output), *videos]
 
 
+_log = logging.getLogger(__name__)
+
+
 class _Stopped(Exception):
     """The server goes down, or nobody wants this model any more."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Which commands train and caption.
+
+    Attributes:
+        train: of a base model, labels and the model folder to write.
+        caption: of a model, videos and the file to write.
+    """
+
+    train: Callable[[str, Path, Path], list[str]] = train_command
+    caption: Callable[[str, list[str], Path], list[str]] = caption_command
+
+
+COMMANDS = Commands()
 
 
 class Teacher:
@@ -41,19 +62,11 @@ class Teacher:
     Args:
         config: of the server.
         stop: set when the server goes down.
-        train: the training command.
-        caption: the captioning command.
+        commands: what to run.
     """
 
-    def __init__(
-        self,
-        config: WebConfig,
-        stop: threading.Event,
-        train: Callable = train_command,
-        caption: Callable = caption_command,
-    ):
-        self.config, self.stop = config, stop
-        self.train, self.caption = train, caption
+    def __init__(self, config: WebConfig, stop: threading.Event, commands: Commands = COMMANDS):
+        self.config, self.stop, self.commands = config, stop, commands
 
     def step(self) -> bool:
         """Teaches one model, for as long as it takes; False if none waits."""
@@ -64,10 +77,8 @@ class Teacher:
                 return False
             try:
                 self._teach(db, row)
-            except _Stopped:
-                pass
-            except Refusal:  # cancelled just now
-                pass
+            except (_Stopped, Refusal) as err:
+                _log.info("teaching %s: stopped (%s)", row["name"], err)
             except (subprocess.CalledProcessError, OSError, ValueError) as err:
                 models.move(db, row["id"], models.OPEN, "failed", error=_reason(err))
             return True
@@ -75,27 +86,29 @@ class Teacher:
             db.close()
 
     def _teach(self, db: sqlite3.Connection, row):
-        folder, output = Path(row["path"]).parent, Path(row["path"])
+        folder = models.teaching_folder(self.config, row["name"])
+        output = Path(row["path"])
         labels = folder / "labels.jsonl"
         base = models.read(db, row["base"])["path"]
         if row["state"] != "comparing":
             models.move(db, row["id"], ("waiting", "training"), "training")
-            self._run(db, row["id"], self.train(base, labels, output), folder)
+            self._run(db, row["id"], self.commands.train(base, labels, output), folder)
             models.move(db, row["id"], ("training",), "comparing")
         rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
         held_out = {row["video"]: row["captions"][0] for row in rows if row["split"] == "val"}
-        held_out = {video: text for video, text in held_out.items() if Path(video).exists()}
-        said = []
+        paths = [video for video in held_out if Path(video).exists()]
+        said = {}
         for name, model in (("old", base), ("new", str(output))):
             results = folder / f"{name}.jsonl"
-            if held_out:
-                self._run(db, row["id"], self.caption(model, list(held_out), results), folder)
-                lines = results.read_text(encoding="utf-8").splitlines()
-                said.append({line["video"]: line["caption"] for line in map(json.loads, lines)})
+            results.write_text("")
+            if paths:
+                self._run(db, row["id"], self.commands.caption(model, paths, results), folder)
+            lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
+            said[name] = {line["video"]: line["caption"] for line in lines}
         comparison = [
-            {"video": Path(video).name, "wanted": text, "old": old, "new": new}
-            for video, text in held_out.items()
-            for old, new in [[captions.get(video) for captions in said]]
+            {"video": Path(path).name, "wanted": held_out[path]}
+            | {name: captions.get(path) for name, captions in said.items()}
+            for path in paths
         ]
         models.move(
             db, row["id"], ("comparing",), "ready", comparison=json.dumps(comparison), error=None
