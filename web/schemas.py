@@ -15,7 +15,6 @@ def _number(description, **kwargs):
 
 def _count(description, low=0, high=2**53, **kwargs):
     return fields.Integer(
-        strict=True,
         validate=validate.Range(low, high),
         metadata={"description": description},
         **kwargs,
@@ -34,7 +33,7 @@ class NewVideo(Schema):
     """A video about to arrive."""
 
     name = _text("Its file name", required=True, validate=validate.Length(1, 1000))
-    size = _count("Bytes", 1, required=True)
+    size = _count("Bytes", 1, required=True, strict=True)
 
 
 class Sentence(Schema):

@@ -21,7 +21,7 @@ from .config import LOOPBACK, WebConfig
 from .errors import Refusal
 
 csrf = CSRFProtect()
-_PUBLIC = {"static", "pages.login", "pages.enter", "api.Health"}
+_PUBLIC = {"static", "pages.login", "pages.enter", "api.health"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
