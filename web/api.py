@@ -10,6 +10,7 @@ from flask import Flask, Response, current_app, request, send_file
 from flask_smorest import Blueprint
 
 from . import formats, jobs, models, schemas, security, videos
+from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
 
@@ -45,10 +46,13 @@ def _errors(*more):
 def _file(*types, status=200, description="The file"):
     """Says in the OpenAPI document that a file is the answer."""
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
+    if "application/json" in content:
+        content["application/json"] = {"schema": {"type": "object"}}
     return blueprint.doc(responses={status: {"description": description, "content": content}})
 
 
 @blueprint.route("/health")
+@blueprint.doc(security=[])
 @blueprint.response(200, schemas.Health)
 @_errors()
 def health():
@@ -137,7 +141,7 @@ def delete_video(video):
             "name": "Upload-Offset",
             "required": True,
             "description": "Where the piece begins: how many bytes have arrived so far",
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
         }
     ],
     requestBody={
@@ -401,11 +405,12 @@ class _Api(flask_smorest.Api):
     DEFAULT_ERROR_RESPONSE_NAME = None
 
 
-def register(app: Flask, refuse) -> None:
+def register(app: Flask, config: WebConfig, refuse) -> None:
     """Adds the API and its OpenAPI document to the application.
 
     Args:
         app: the application.
+        config: of the server.
         refuse: turns an error into an answer.
     """
     app.config.update(
@@ -420,5 +425,6 @@ def register(app: Flask, refuse) -> None:
     api.init_app(app)
     api.register_blueprint(blueprint)
     app.extensions["openapi"] = api.spec
-    api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    api.spec.options["security"] = [{"token": []}]
+    if config.token:
+        api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+        api.spec.options["security"] = [{"token": []}]

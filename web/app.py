@@ -41,7 +41,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _refuse)
     app.register_blueprint(pages.pages)
-    api.register(app, _refuse)
+    api.register(app, config, _refuse)
     app.jinja_env.globals["version"] = version("captioner")
     app.jinja_env.filters.update(pages.FILTERS)
 

@@ -1,0 +1,122 @@
+"""Headless Chromium before a running server, and axe-core in it."""
+
+import shutil
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from web import create_app
+from web.server import make_server
+from web.supervisor import Supervisor
+
+from .fakes import COMMANDS, WORKER
+
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
+
+
+@contextmanager
+def serving(config, worker=WORKER, commands=COMMANDS):
+    """Serves the page, with a worker and a teacher beside it; gives its address."""
+    config = replace(config, port=0)
+    server = make_server(create_app(config), config)
+    thread = threading.Thread(target=server.run)
+    with Supervisor(config, worker, commands):
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.effective_port}"
+        finally:
+            server.trigger.pull_trigger(lambda: _close(server))  # in its own thread, which ends
+            thread.join(10)
+            server.task_dispatcher.shutdown()
+
+
+def _close(server):
+    for channel in [*server._map.values()]:
+        channel.close()
+
+
+def chromium(width=1280, height=900, dark=False):
+    """A headless Chromium; skips the test where there is none."""
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--force-prefers-reduced-motion",
+        f"--window-size={width},{height}",
+        *(("--force-dark-mode", "--blink-settings=preferredColorScheme=0") if dark else ()),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+class Person:
+    """Somebody before the browser."""
+
+    def __init__(self, browser, url):
+        self.browser, self.url = browser, url
+
+    def go(self, path):
+        self.browser.get(self.url + path)
+
+    def all(self, selector):
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def see(self, selector, text="", seconds=20):
+        """Waits for an element that is shown and has this text."""
+
+        def found(_):
+            return next(
+                (
+                    element
+                    for element in self.all(selector)
+                    if element.is_displayed() and text in element.text
+                ),
+                None,
+            )
+
+        return WebDriverWait(self.browser, seconds, 0.05, ignored_exceptions=[_stale()]).until(
+            found, f"{selector} with {text!r} on {self.browser.current_url}"
+        )
+
+    def wait(self, script, *arguments, seconds=20):
+        """Waits until a JavaScript expression is true."""
+        until = WebDriverWait(self.browser, seconds, 0.05)
+        return until.until(lambda b: b.execute_script(f"return {script}", *arguments), script)
+
+    def faults(self):
+        """What axe-core finds serious on this page."""
+        self.browser.execute_script(AXE)
+        found = self.browser.execute_async_script(
+            "axe.run({resultTypes: ['violations']}).then(arguments[0])"
+        )
+        return [
+            (fault["id"], [node["html"][:120] for node in fault["nodes"]])
+            for fault in found["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+
+    def complaints(self):
+        """What the browser's console says: errors, and what the policy forbade."""
+        return [
+            line["message"] for line in self.browser.get_log("browser") if line["level"] == "SEVERE"
+        ]
+
+
+def _stale():
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    return StaleElementReferenceException
