@@ -1,5 +1,6 @@
 """The Flask application."""
 
+import threading
 import time
 from http import HTTPStatus
 from importlib.metadata import version
@@ -29,6 +30,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     config = config or WebConfig()
     app = Flask(__name__)
     app.extensions["captioner"] = config
+    app.extensions["closing"] = threading.Event()  # set when those who listen have to let go
     app.extensions["metrics"] = Metrics(config)
     database.create(config.data)
     db = database.connect(config.data)

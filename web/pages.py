@@ -19,13 +19,14 @@ from flask import (
 )
 from markupsafe import Markup, escape
 
-from . import api, formats, jobs, models, security, videos
+from . import api, jobs, models, security, videos
 from .context import config, get_db
 from .database import connect
 from .errors import Refusal
 
 pages = Blueprint("pages", __name__)
 PER_PAGE = 24
+KINDS = {"srt": "SRT", "vtt": "WebVTT", "json": "JSON", "txt": "Text"}
 _STREAM_SECONDS = 60.0  # then the browser asks again, so that no thread is held for good
 _MAX_STREAMS = 8
 _streams = threading.BoundedSemaphore(_MAX_STREAMS)
@@ -133,7 +134,9 @@ def events():
         raise Refusal(503, "busy", "Too many pages are listening; ask for /api/v1/events.")
     given = request.headers.get("Last-Event-ID", request.args.get("after", ""))
     after = int(given) if re.fullmatch(r"[0-9]{1,15}", given) else None
-    return _Stream(_tell(config().data, after), mimetype="text/event-stream")
+    return _Stream(
+        _tell(config().data, after, current_app.extensions["closing"]), mimetype="text/event-stream"
+    )
 
 
 class _Stream(Response):
@@ -144,7 +147,7 @@ class _Stream(Response):
         _streams.release()
 
 
-def _tell(data, after):
+def _tell(data, after, closing):
     db = connect(data)
     try:
         until = time.monotonic() + _STREAM_SECONDS
@@ -158,11 +161,10 @@ def _tell(data, after):
                     f"id: {event['number']}\nevent: {event['topic']}\n"
                     f"data: {event['subject']} {event['state']}\n\n"
                 )
-            if beat % 50 == 0:
+            if beat % 10 == 0:
                 yield f"id: {last}\nevent: beat\ndata: \n\n"  # finds out who is gone
-            if time.monotonic() > until:
+            if time.monotonic() > until or closing.wait(0.3):
                 return
-            time.sleep(0.3)
     finally:
         db.close()
 
@@ -180,7 +182,7 @@ def _video_page(template, video):
         template,
         video=given,
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
-        kinds=list(formats.MEDIA_TYPES),
+        kinds=KINDS.items(),
     )
 
 

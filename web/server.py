@@ -35,7 +35,13 @@ def serve(config: WebConfig) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     app = create_app(config)
     server = make_server(app, config)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def stop(*_):
+        app.extensions["closing"].set()
+        raise KeyboardInterrupt  # which waitress takes for the end
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     with Supervisor(config):
         host = f"[{config.host}]" if ":" in config.host else config.host
         print(f"captioner is at http://{host}:{server.effective_port}/", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -25,13 +26,15 @@ AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 def serving(config, worker=WORKER, commands=COMMANDS):
     """Serves the page, with a worker and a teacher beside it; gives its address."""
     config = replace(config, port=0)
-    server = make_server(create_app(config), config)
+    app = create_app(config)
+    server = make_server(app, config)
     thread = threading.Thread(target=server.run)
     with Supervisor(config, worker, commands):
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.effective_port}"
         finally:
+            app.extensions["closing"].set()
             server.trigger.pull_trigger(lambda: _close(server))  # in its own thread, which ends
             thread.join(10)
             server.task_dispatcher.shutdown()
@@ -88,9 +91,16 @@ class Person:
                 None,
             )
 
-        return WebDriverWait(self.browser, seconds, 0.05, ignored_exceptions=[_stale()]).until(
-            found, f"{selector} with {text!r} on {self.browser.current_url}"
-        )
+        return WebDriverWait(
+            self.browser, seconds, 0.05, ignored_exceptions=[StaleElementReferenceException]
+        ).until(found, f"{selector} with {text!r} on {self.browser.current_url}")
+
+    def click(self, selector, text=""):
+        """Clicks what is seen; once more if it was swapped at that moment."""
+        try:
+            self.see(selector, text).click()
+        except StaleElementReferenceException:
+            self.see(selector, text).click()
 
     def wait(self, script, *arguments, seconds=20):
         """Waits until a JavaScript expression is true."""
@@ -114,9 +124,3 @@ class Person:
         return [
             line["message"] for line in self.browser.get_log("browser") if line["level"] == "SEVERE"
         ]
-
-
-def _stale():
-    from selenium.common.exceptions import StaleElementReferenceException
-
-    return StaleElementReferenceException

@@ -121,7 +121,8 @@ if __name__ == "__main__":
 
             def caption(video):
                 time.sleep(delay)
-                if os.environ.get("FAKE_DEADLY", "-") in Path(video).read_bytes().decode("latin1"):
+                deadly = os.environ.get("FAKE_DEADLY", "").encode()
+                if deadly and deadly in Path(video).read_bytes():
                     os.kill(os.getpid(), 9)
                 return look(video)
 

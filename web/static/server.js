@@ -20,6 +20,7 @@ export async function ask(method, path, json) {
   } catch {
     throw new Problem(0, {});
   }
+  if (answer.status === 204) return null;
   const isJson = (answer.headers.get('Content-Type') || '').includes('json');
   const body = isJson ? await answer.json() : await answer.text();
   if (!answer.ok) throw new Problem(answer.status, isJson ? body : {});
@@ -80,10 +81,16 @@ export async function listen(onNews) {
   addEventListener('pagehide', () => source.close());
 }
 
-// Swaps what an element holds for what the server says now; keeps the focus where it was.
+// Swaps what an element holds for what the server says now, if that is something else; keeps the
+// focus where it was. True if it swapped.
+const shown = new WeakMap();
 export async function refresh(element, path) {
+  const html = await ask('GET', path);
+  if (html === shown.get(element)) return false;
+  shown.set(element, html);
   const focused = document.activeElement && element.contains(document.activeElement)
     ? document.activeElement.id : '';
-  element.innerHTML = await ask('GET', path);
+  element.innerHTML = html;
   if (focused) document.getElementById(focused)?.focus();
+  return true;
 }

@@ -4,7 +4,7 @@ const details = document.getElementById('details');
 const { video } = details.dataset;
 const path = `/api/v1/videos/${video}`;
 const find = (selector) => details.querySelector(selector);
-const update = () => attempt(() => refresh(details, `/videos/${video}/details`).then(begin));
+const update = () => attempt(() => refresh(details, `/videos/${video}/details`).then((swapped) => swapped && begin()));
 
 // Sentences
 
