@@ -161,9 +161,7 @@ def append(video):
     offset = request.headers.get("Upload-Offset", "")
     if not re.fullmatch(r"[0-9]{1,15}", offset):
         raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or no number.")
-    request.max_content_length = config().max_piece
-    piece = request.get_data(cache=False)
-    videos.append(get_db(), config(), video, int(offset), piece)
+    videos.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
     return details(video)
 
 

@@ -38,6 +38,7 @@ def library():
     query = {name: request.args.get(name, "") for name in ("q", "state", "sort")}
     if query["sort"] not in videos.ORDERS:
         query["sort"] = "newest"
+    last = _last_event()
     corrected = {"corrected": True}.get(query["state"])
     state = query["state"] if query["state"] in videos.STATES else None
     page = max(1, request.args.get("page", 1, type=int))
@@ -47,6 +48,7 @@ def library():
     everything = get_db().execute("SELECT count(*) FROM videos").fetchone()[0]
     return render_template(
         "library.html",
+        last_event=last,
         videos=[_card(row) for row in rows],
         total=total,
         everything=everything,
@@ -67,7 +69,7 @@ def card(video):
 @pages.get("/videos/<video>")
 def video(video):
     """A video's own page."""
-    return _video_page("video.html", video)
+    return _video_page("video.html", video, last_event=_last_event())
 
 
 @pages.get("/videos/<video>/details")
@@ -87,7 +89,8 @@ def delete():
 @pages.get("/teaching")
 def teaching():
     """Teaching: corrections in, a better model out."""
-    return render_template("teaching.html", **_teaching())
+    last = _last_event()
+    return render_template("teaching.html", last_event=last, **_teaching())
 
 
 @pages.get("/teaching/details")
@@ -169,12 +172,17 @@ def _tell(data, after, closing):
         db.close()
 
 
+def _last_event() -> int:
+    """Where events stand before a page is made, so that it misses none."""
+    return api.events_after(get_db(), None)["last"]
+
+
 def _card(row: dict) -> dict:
     row["place"] = jobs.queue_place(get_db(), row["id"]) if row["state"] == "waiting" else None
     return row
 
 
-def _video_page(template, video):
+def _video_page(template, video, **more):
     given = api.details(video)
     number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
     regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
@@ -183,6 +191,7 @@ def _video_page(template, video):
         video=given,
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
         kinds=KINDS.items(),
+        **more,
     )
 
 

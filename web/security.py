@@ -47,8 +47,7 @@ def protect(app: Flask, config: WebConfig) -> None:
         TRUSTED_HOSTS=[*LOOPBACK, "[::1]"] if config.is_local else None,
         WTF_CSRF_CHECK_DEFAULT=False,  # `_guard` knows better which requests to check
         WTF_CSRF_TIME_LIMIT=None,
-        # JSON and forms are small; the pieces of an upload are read past this.
-        MAX_CONTENT_LENGTH=2**20,
+        MAX_CONTENT_LENGTH=config.max_piece,
     )
     csrf.init_app(app)
     app.extensions["rates"] = MovingWindowRateLimiter(MemoryStorage())

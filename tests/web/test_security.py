@@ -168,6 +168,16 @@ def test_a_browser_needs_the_csrf_token(client, captioned):
     assert client.get("/api/v1/videos").json["total"] == 1
 
 
+def test_a_browser_sends_whole_pieces(client, config):
+    size = config.max_piece
+    video = client.post("/api/v1/videos", json={"name": "a.avi", "size": size + 1}).json["id"]
+    headers = {"Origin": PAGE, "X-CSRFToken": _csrf(client), "Upload-Offset": "0"}
+    path = f"/api/v1/videos/{video}/content"
+    piece = b"RIFFxxxxAVI ".ljust(size, b"x")
+    assert client.patch(path, data=piece + b"x", headers=headers).status_code == 413
+    assert client.patch(path, data=piece, headers=headers).json["received"] == size
+
+
 def test_other_names_of_this_machine_are_not_answered(client):
     """A page of a stranger whose name was made to lead here (DNS rebinding)."""
     for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080"):

@@ -66,9 +66,12 @@ addEventListener('beforeunload', (event) => {
 
 // Cards, as they change
 
+const asked = new Map(); // by video: how often, so that no earlier answer overwrites a later one
 const cardOf = (video) => cards.querySelector(`[data-video="${video}"]`);
 
 async function show(video) {
+  const number = (asked.get(video) || 0) + 1;
+  asked.set(video, number);
   let html;
   try {
     html = await ask('GET', `/videos/${encodeURIComponent(video)}/card`);
@@ -77,6 +80,7 @@ async function show(video) {
     cardOf(video)?.remove();
     return;
   }
+  if (asked.get(video) !== number) return;
   const template = document.createElement('template');
   template.innerHTML = html;
   const fresh = template.content.firstElementChild;
@@ -100,7 +104,7 @@ async function show(video) {
 if (cards) {
   listen((topic, video, state) => {
     if (topic === 'video' && state === 'deleted') cardOf(video)?.remove();
-    else if (topic === 'video' && cardOf(video)) show(video);
+    else if (topic === 'video' && (asked.has(video) || cardOf(video))) show(video);
   });
 }
 

@@ -47,10 +47,10 @@ export async function attempt(work) {
   }
 }
 
-// Calls `onNews(topic, subject, state)` for all that changes from now on: by server-sent events,
+// Calls `onNews(topic, subject, state)` for all that changes after the page was made: by server-sent events,
 // or by asking every two seconds where those do not get through.
-export async function listen(onNews) {
-  let { last } = await ask('GET', '/api/v1/events');
+export function listen(onNews) {
+  let last = Number(document.querySelector('meta[name="last-event"]').content);
   let failures = 0;
   const hear = (topic, number, data) => {
     failures = 0;
@@ -84,9 +84,13 @@ export async function listen(onNews) {
 // Swaps what an element holds for what the server says now, if that is something else; keeps the
 // focus where it was. True if it swapped.
 const shown = new WeakMap();
+const asked = new WeakMap();
 export async function refresh(element, path) {
+  const number = (asked.get(element) || 0) + 1;
+  asked.set(element, number);
   const html = await ask('GET', path);
-  if (html === shown.get(element)) return false;
+  // No earlier answer overwrites a later one.
+  if (html === shown.get(element) || asked.get(element) !== number) return false;
   shown.set(element, html);
   const focused = document.activeElement && element.contains(document.activeElement)
     ? document.activeElement.id : '';
