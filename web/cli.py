@@ -75,7 +75,7 @@ def _caption_there(args) -> int:
 
 def _bytes(text: str) -> int:
     """`500M` or `4G` as bytes."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     try:
         return int(float(text.rstrip("KMGTkmgtBb")) * units.get(text.rstrip("Bb")[-1:].upper(), 1))
     except ValueError as err:

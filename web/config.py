@@ -44,12 +44,12 @@ class WebConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = field(default=None, repr=False)
-    max_size: int = 4 * 2**30
+    max_size: int = 4 * 10**9
     max_piece: int = 8 * 2**20
     max_videos: int = 10_000
     max_uploads: int = 1_000
     max_storage: int | None = None
-    min_free: int = 2**30
+    min_free: int = 10**9
     keep_days: float | None = None
     upload_rate: str = "600 per minute"
     login_rate: str = "10 per minute"

@@ -18,13 +18,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.checkpoint import ModelFolder
-from captioner.errors import CaptionerError, ModelError
+from captioner.errors import ModelError, VideoError
 
 from . import database, jobs, models, videos
 from .config import WebConfig
 from .media import write_frames
 
 _log = logging.getLogger("captioner.worker")
+_MEND = "If it plays elsewhere, save it there as MP4 (H.264) and upload that."
 _IDLE = 0.2  # seconds between looks at an empty queue
 
 
@@ -77,10 +78,11 @@ class Worker:
         number, video = job
         try:
             caption = self._look(video)
-        except CaptionerError as err:
-            name = self.db.execute("SELECT name FROM videos WHERE id = ?", (video,)).fetchone()
-            path = str(videos.path_of(self.config, video))
-            jobs.fail(self.db, number, str(err).replace(path, name["name"] if name else video))
+        except VideoError as err:
+            # The path says nothing to whoever uploaded it, and the remedy is for a terminal.
+            path = f"{videos.path_of(self.config, video)}: "
+            reason = str(err).removeprefix(path).partition(";")[0]
+            jobs.fail(self.db, number, f"{reason[:1].upper()}{reason[1:]}. {_MEND}")
         except MemoryError:
             jobs.fail(
                 self.db,
