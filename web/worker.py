@@ -129,8 +129,11 @@ def main(load: Callable = load_captioner) -> int:
     given = json.loads(sys.stdin.readline())
     config = WebConfig(**given | {"data": Path(given["data"])})
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    with (config.data / "worker.lock").open("w") as lock:
+    with (config.data / "worker.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two would put back each other's jobs
+        lock.truncate(0)
+        lock.write(str(os.getpid()))  # for whoever wants to know
+        lock.flush()
         worker = Worker(config, load)
         jobs.recover(worker.db)
         while True:
