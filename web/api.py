@@ -367,7 +367,7 @@ def details(video: str) -> dict:
     ]
     return (
         dict(row)
-        | videos.looked_at(row)
+        | videos.looked_at(db, video)
         | {
             "corrected": row["corrected"] is not None,
             "sentences": said,

@@ -59,7 +59,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_open_job ON jobs (video)
 CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
 
 CREATE VIEW IF NOT EXISTS library AS
-    SELECT videos.*, jobs.number AS job, jobs.error, jobs.started,
+    SELECT videos.id, name, size, received, media_type, videos.created, duration, model,
+        caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
+        jobs.number AS job, jobs.error, jobs.started,
         CASE WHEN received < size THEN 'uploading' ELSE jobs.state END AS state,
         sentences.text AS sentence, sentences.original, sentences.corrected
     FROM videos

@@ -13,7 +13,7 @@ from .worker import to_line
 
 WORKER = (sys.executable, "-m", "web.worker")
 _TICK = 0.2  # seconds
-_CLEAN_EVERY = 600.0  # seconds
+_CLEAN_EVERY = 60.0  # seconds
 _LONGEST_PAUSE = 30.0  # seconds before a worker that dies at once is started again
 _log = logging.getLogger(__name__)
 

@@ -131,11 +131,13 @@ def append(
             os.ftruncate(file.fileno(), end)
             os.fsync(file.fileno())
         with transaction(db):
-            db.execute(
+            updated = db.execute(
                 "UPDATE videos SET received = ?, media_type = ?, touched = ? WHERE id = ?",
                 (end, kind, time.time(), video),
             )
-            if end == row["size"] and db.execute("SELECT changes()").fetchone()[0]:
+            if not updated.rowcount:  # deleted meanwhile
+                raise not_found()
+            if end == row["size"]:
                 jobs.add(db, video)
 
 
@@ -160,9 +162,10 @@ def sentences(db: sqlite3.Connection, video: str) -> list[sqlite3.Row]:
     ).fetchall()
 
 
-def looked_at(row: sqlite3.Row) -> dict:
-    """The times and candidates of a row of the library; empty where there is no caption yet."""
-    return json.loads(row["caption"]) if row["caption"] else {"times": [], "candidates": []}
+def looked_at(db: sqlite3.Connection, video: str) -> dict:
+    """The times and candidates of a video's caption; empty where there is none yet."""
+    [caption] = db.execute("SELECT caption FROM videos WHERE id = ?", (video,)).fetchone()
+    return json.loads(caption) if caption else {"times": [], "candidates": []}
 
 
 def correct(db: sqlite3.Connection, video: str, position: int, text: str | None) -> None:

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.checkpoint import ModelFolder
+from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
 
 from . import database, jobs, models, videos
@@ -31,8 +32,8 @@ _IDLE = 0.2  # seconds between looks at an empty queue
 
 def load_captioner(model: str, num_captions: int):
     """Loads a model so that it tells several sentences of each video."""
-    from captioner import Captioner
-
+    with muted_stderr():
+        from captioner.pipeline import Captioner
     decoding = ModelFolder.open(model).decoding
     beam_size = max(decoding.beam_size, num_captions)
     return Captioner.load(model, replace(decoding, beam_size=beam_size, num_captions=num_captions))

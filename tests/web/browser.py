@@ -1,48 +1,16 @@
-"""Headless Chromium before a running server, and axe-core in it."""
+"""Headless Chromium, a person before it, and axe-core in it."""
 
 import shutil
-import threading
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from web import create_app
-from web.server import make_server
-from web.supervisor import Supervisor
-
-from .fakes import COMMANDS, WORKER
-
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
-
-
-@contextmanager
-def serving(config, worker=WORKER, commands=COMMANDS):
-    """Serves the page, with a worker and a teacher beside it; gives its address."""
-    config = replace(config, port=0)
-    app = create_app(config)
-    server = make_server(app, config)
-    thread = threading.Thread(target=server.run)
-    with Supervisor(config, worker, commands):
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.effective_port}"
-        finally:
-            app.extensions["closing"].set()
-            server.trigger.pull_trigger(lambda: _close(server))  # in its own thread, which ends
-            thread.join(10)
-            server.task_dispatcher.shutdown()
-
-
-def _close(server):
-    for channel in [*server._map.values()]:
-        channel.close()
 
 
 def chromium(width=1280, height=900, dark=False):
@@ -91,9 +59,15 @@ class Person:
                 None,
             )
 
-        return WebDriverWait(
+        until = WebDriverWait(
             self.browser, seconds, 0.05, ignored_exceptions=[StaleElementReferenceException]
-        ).until(found, f"{selector} with {text!r} on {self.browser.current_url}")
+        )
+        try:
+            return until.until(found)
+        except TimeoutException as err:
+            page = self.all("main")[0].text if self.all("main") else "nothing"
+            url, said = self.browser.current_url, self.complaints()
+            raise AssertionError(f"no {selector} with {text!r} at {url}: {page} {said}") from err
 
     def click(self, selector, text=""):
         """Clicks what is seen; once more if it was swapped at that moment."""

@@ -3,9 +3,11 @@
 python -m tests.web.screenshots [FOLDER]
 """
 
+import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,12 +15,14 @@ import numpy as np
 
 from web.config import WebConfig
 
-from .browser import Person, chromium, serving
+from .browser import Person, chromium
 from .conftest import draw
+from .serving import serving
 
 
 def main(folder: Path):
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["FAKE_EPOCH_SECONDS"] = "1"
     with tempfile.TemporaryDirectory() as data:
         clips = [_photograph_clip(Path(data), name) for name in ("coffee", "chelsea", "rocket")]
         clips += [draw(Path(data) / "blue.webm", "blue")]
@@ -44,14 +48,18 @@ def main(folder: Path):
                 person.see(".pill", "Corrected by hand")
             person.go("/teaching")
             person.click("#teach")
-            person.see("h2", "is ready")
+            person.see(".curve svg")
+            _shots(person, folder, "learning", ["/teaching"])
+            person.see("h2", "is ready", seconds=60)
             pages = {
                 "library": "/", "search": "/?q=coffee", "none": "/?q=elephant",
                 "video": paths[-1], "teaching": "/teaching", "api": "/api", "error": "/none",
             }  # fmt: skip
             for name, path in pages.items():
                 _shots(person, folder, name, [path])
-            browser.quit()
+        with serving(replace(config, data=Path(data) / "locked", token="x")) as person.url:
+            _shots(person, folder, "login", ["/login"])
+        browser.quit()
     print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")
 
 

@@ -10,8 +10,9 @@ from selenium.webdriver.support.ui import Select
 
 from web.config import WebConfig
 
-from .browser import Person, chromium, serving
+from .browser import Person, chromium
 from .conftest import draw
+from .serving import serving
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from web import cli
 from web.client import caption_on_server
 from web.config import WebConfig
 
-from .browser import serving
 from .fakes import FakeCaptioner
+from .serving import serving
 
 
 def _main(*arguments):

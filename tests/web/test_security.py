@@ -1,7 +1,6 @@
 """What strangers may try."""
 
 import socket
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -10,9 +9,9 @@ import pytest
 
 from web import create_app
 from web.config import WebConfig
-from web.server import make_server
 
 from .fakes import FakeCaptioner
+from .serving import listening
 
 PAGE = "http://localhost"
 
@@ -281,21 +280,8 @@ def test_thousands_of_tiny_uploads_meet_a_limit(config):
 @pytest.fixture
 def served(config):
     """A waitress server on a free port."""
-    config = replace(config, port=0, max_piece=10_000)
-    app = create_app(config)
-    server = make_server(app, config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield server
-
-    def close():
-        for channel in [*server._map.values()]:
-            channel.close()
-
-    server.trigger.pull_trigger(close)  # in its own thread, which then ends
-    thread.join(10)
-    server.task_dispatcher.shutdown()
-    assert not thread.is_alive()
+    with listening(replace(config, max_piece=10_000)) as server:
+        yield server
 
 
 def _talk(server, *pieces):
