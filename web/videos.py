@@ -84,11 +84,11 @@ def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> st
                     f"{bytes_in_words(config.max_storage)}, and this one does not fit.",
                 )
         _check_disk(config, missing + size)
+        path_of(config, video).touch(mode=0o600)
         db.execute(
             "INSERT INTO videos (id, name, size, created, touched) VALUES (?, ?, ?, ?, ?)",
             (video, clean_name(name), size, now, now),
         )
-    path_of(config, video).touch(mode=0o600)
     return video
 
 
@@ -101,7 +101,8 @@ def append(
         Refusal: 404; 409 if `offset` is not how much there is; 413 if it is more than was
             announced; 415 if it is no video; 507 if the disk is full.
     """
-    with _open(config, video) as file:
+    read(db, video)  # what the database does not know never becomes a path
+    with path_of(config, video).open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one piece of a video at a time
         row = read(db, video)
         if offset != row["received"]:
@@ -288,15 +289,6 @@ def bytes_in_words(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-
-
-def _open(config, video):
-    if not (len(video) == 24 and all(char in "0123456789abcdef" for char in video)):
-        raise not_found()
-    try:
-        return path_of(config, video).open("r+b")
-    except FileNotFoundError as err:
-        raise not_found() from err
 
 
 def _freeable(db):

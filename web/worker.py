@@ -62,7 +62,6 @@ class Worker:
         if path != self.path:
             self.captioner = self.load(path, self.config.num_captions)
             self.path = path
-            _limit_memory(self.config.job_memory)
 
     def step(self) -> bool:
         """Does the first job that waits; False if there is none."""
@@ -130,12 +129,18 @@ def main(load: Callable = load_captioner) -> int:
     given = json.loads(sys.stdin.readline())
     config = WebConfig(**given | {"data": Path(given["data"])})
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    def within_memory(path, num_captions):
+        captioner = load(path, num_captions)
+        _limit_memory(config.job_memory)
+        return captioner
+
     with (config.data / "worker.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two would put back each other's jobs
         lock.truncate(0)
         lock.write(str(os.getpid()))  # for whoever wants to know
         lock.flush()
-        worker = Worker(config, load)
+        worker = Worker(config, within_memory)
         jobs.recover(worker.db)
         while True:
             if not worker.step():

@@ -1,6 +1,9 @@
 """Headless Chromium, a person before it, and axe-core in it."""
 
+import os
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,30 @@ from selenium.webdriver.support.ui import WebDriverWait
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def chromium(width=1280, height=900, dark=False):
+@cache
+def _find_chromium():
+    """Where Chromium and its driver are; Debian's are installed if we may."""
+    names = ("chromium", "chromedriver")
+    reason = "no Chromium here: apt-get install chromium chromium-driver"
+    if not all(map(shutil.which, names)) and shutil.which("apt-get") and os.geteuid() == 0:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in ("update", "install --no-install-recommends chromium chromium-driver"):
+            done = subprocess.run(
+                ["apt-get", "-qq", "-y", *command.split()],
+                capture_output=True, text=True, timeout=600, env=environment,
+            )  # fmt: skip
+            if done.returncode:
+                reason = f"{reason}, which failed: {done.stderr.strip()[-300:]}"
+    found = tuple(map(shutil.which, names))
+    return found if all(found) else reason
+
+
+def chromium(width=1280, height=900):
     """A headless Chromium; skips the test where there is none."""
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    found = _find_chromium()
+    if isinstance(found, str):
+        pytest.skip(found)
+    binary, driver = found
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (
@@ -27,7 +48,6 @@ def chromium(width=1280, height=900, dark=False):
         "--disable-dev-shm-usage",
         "--force-prefers-reduced-motion",
         f"--window-size={width},{height}",
-        *(("--force-dark-mode", "--blink-settings=preferredColorScheme=0") if dark else ()),
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

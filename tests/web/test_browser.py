@@ -183,7 +183,7 @@ def test_polls_where_events_do_not_come_through(person, files):
     assert others[-1].status_code == 503
     person.go("/")
     person.all("#files")[0].send_keys(str(files / "red.webm"))
-    person.see(".card.done .sentence", "red")
+    person.see(".card.done .name", "red.webm")
     for other in others:
         other.close()
     assert any("503" in text for text in person.complaints())
@@ -201,4 +201,4 @@ def test_an_upload_goes_on_after_the_line_was_down(person, files):
         person.browser.execute_cdp_cmd(
             "Network.emulateNetworkConditions", network | {"offline": False}
         )
-    person.see(".card.done .sentence", "blue")
+    person.see(".card.done .name", "blue.webm")
