@@ -22,6 +22,7 @@ from web import worker
 from web.teaching import Commands
 
 WORKER = (sys.executable, "-m", "tests.web.fakes", "work")
+DEADLY, GREEDY = b"kills the worker", b"wants four gigabytes"
 LEARNED = "learned.json"
 
 
@@ -121,9 +122,11 @@ if __name__ == "__main__":
 
             def caption(video):
                 time.sleep(delay)
-                deadly = os.environ.get("FAKE_DEADLY", "").encode()
-                if deadly and deadly in Path(video).read_bytes():
+                content = Path(video).read_bytes()
+                if content.endswith(DEADLY):
                     os.kill(os.getpid(), 9)
+                if content.endswith(GREEDY):
+                    np.zeros(2**32, np.uint8)
                 return look(video)
 
             captioner.caption = caption

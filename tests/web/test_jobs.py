@@ -7,7 +7,7 @@ from web.config import WebConfig
 from web.supervisor import Supervisor
 from web.worker import Worker
 
-from .fakes import COMMANDS, WORKER, FakeCaptioner
+from .fakes import COMMANDS, DEADLY, GREEDY, WORKER, FakeCaptioner
 
 
 def test_first_come_first_served_with_places(client, send, clips):
@@ -105,13 +105,13 @@ def _wait(until, seconds=20):
 def test_a_worker_that_is_killed_is_replaced_and_its_killer_given_up(
     tmp_path, clips, send, monkeypatch
 ):
-    """The real process: killed from outside, killed twice by one video, too slow once."""
+    """The real process: killed from outside, twice by one video, and asked for too much memory."""
     monkeypatch.setenv("FAKE_SECONDS", "0.15")
-    monkeypatch.setenv("FAKE_DEADLY", "deadly poison")
-    config = WebConfig(data=tmp_path / "data", min_free=0)
+    config = WebConfig(data=tmp_path / "data", min_free=0, job_memory=2**30)
     client = create_app(config).test_client()
     good = [send(clips["red"], client=client).json["id"] for _ in range(4)]
-    deadly = send(clips["red"] + b"deadly poison", client=client).json["id"]
+    deadly = send(clips["red"] + DEADLY, client=client).json["id"]
+    greedy = send(clips["red"] + GREEDY, client=client).json["id"]
     last = send(clips["blue"], client=client).json["id"]
 
     def state(video):
@@ -122,7 +122,8 @@ def test_a_worker_that_is_killed_is_replaced_and_its_killer_given_up(
         supervisor.process.kill()
         _wait(lambda: state(last) == "done")
     assert [state(video) for video in good] == ["done"] * 4
-    assert state(deadly) == "failed"
+    assert (state(deadly), state(greedy)) == ("failed", "failed")
+    assert "more memory" in client.get(f"/api/v1/videos/{greedy}").json["error"]
     db = database.connect(config.data)
     counts = db.execute(
         "SELECT count(*), count(DISTINCT subject) FROM events WHERE state = 'done'"
