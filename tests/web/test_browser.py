@@ -79,11 +79,11 @@ def test_from_the_first_video_to_an_own_model(person, files):
     word = person.all(".words:not([hidden]) .word")[1]
     ActionChains(person.browser).move_to_element(word).perform()
     person.see("#looked-at", "“red” looked most at")
-    person.wait(f"{opacity.format(1, 1)} === 0 && {opacity.format(0, 0)} > 0.7")
+    person.wait(f"{opacity.format(1, 1)} === 0 && {opacity.format(0, 0)} > 0.5")
     ActionChains(person.browser).move_to_element(person.all("h1")[0]).perform()
     person.wait(f"{opacity.format(0, 0)} === 0")
     word.send_keys(Keys.ENTER)  # holds it
-    person.wait(f"{opacity.format(0, 0)} > 0.7")
+    person.wait(f"{opacity.format(0, 0)} > 0.5")
     Select(person.all("#which")[0]).select_by_index(1)
     person.see(".words .word", "something")
 

@@ -94,7 +94,7 @@ function light(word) {
   const highest = Math.max(1, ...sums);
   frames.forEach((frame, n) => {
     frame.querySelectorAll('.regions i').forEach((region, place) => {
-      region.style.opacity = weights ? 0.82 * (1 - (weights[n]?.[place] || 0) / most) : 0;
+      region.style.opacity = weights ? 0.75 * (1 - Math.sqrt((weights[n]?.[place] || 0) / most)) : 0;
     });
     frame.querySelector('.level i').style.transform = `scaleX(${weights ? sums[n] / highest : 0})`;
   });
