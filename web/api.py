@@ -1,6 +1,5 @@
 """The API for scripts, which the page uses too."""
 
-import json
 import re
 import time
 from importlib.metadata import version
@@ -9,7 +8,7 @@ import flask_smorest
 from flask import Flask, Response, current_app, request, send_file
 from flask_smorest import Blueprint
 
-from . import formats, jobs, models, schemas, security, videos
+from . import describe, formats, jobs, models, schemas, security, videos
 from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
@@ -89,7 +88,7 @@ def new_video(given):
     Its bytes follow in pieces: `PATCH /videos/{video}/content`.
     """
     security.count("upload", config().upload_rate)
-    return details(videos.begin(get_db(), config(), given["name"], given["size"]))
+    return describe.video(get_db(), videos.begin(get_db(), config(), given["name"], given["size"]))
 
 
 @blueprint.route("/videos")
@@ -121,7 +120,7 @@ def list_videos(query):
 @_errors(404)
 def read_video(video):
     """Say all that is known of a video"""
-    return details(video)
+    return describe.video(get_db(), video)
 
 
 @blueprint.route("/videos/<string:video>", methods=["DELETE"])
@@ -162,7 +161,7 @@ def append(video):
     if not re.fullmatch(r"[0-9]{1,15}", offset):
         raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or no number.")
     videos.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
-    return details(video)
+    return describe.video(get_db(), video)
 
 
 @blueprint.route("/videos/<string:video>/content")
@@ -233,7 +232,7 @@ def captions(video, kind):
 def correct(given, video, position):
     """Correct a sentence: 0 is that of the whole video"""
     videos.correct(get_db(), video, min(position, 2**53), given["text"])
-    return details(video)
+    return describe.video(get_db(), video)
 
 
 @blueprint.route("/videos/<string:video>/cancel", methods=["POST"])
@@ -242,7 +241,7 @@ def correct(given, video, position):
 def cancel(video):
     """Take a video out of the queue"""
     jobs.cancel(get_db(), video)
-    return details(video)
+    return describe.video(get_db(), video)
 
 
 @blueprint.route("/videos/<string:video>/retry", methods=["POST"])
@@ -251,7 +250,7 @@ def cancel(video):
 def retry(video):
     """Caption a video again"""
     jobs.retry(get_db(), video)
-    return details(video)
+    return describe.video(get_db(), video)
 
 
 @blueprint.route("/export")
@@ -298,7 +297,7 @@ def list_jobs(query):
 @_errors()
 def events(query):
     """Say what changed since then"""
-    return events_after(get_db(), query["after"])
+    return describe.events(get_db(), query["after"])
 
 
 @blueprint.route("/models")
@@ -308,7 +307,7 @@ def list_models():
     """List the models: the one in use, earlier ones, and those being taught"""
     db = get_db()
     return {
-        "models": [model_details(row) for row in models.all_models(db)],
+        "models": [describe.model(row) for row in models.all_models(db)],
         "corrections": len(models.corrections(db)),
     }
 
@@ -319,7 +318,7 @@ def list_models():
 def teach():
     """Teach a new model from all corrections"""
     db = get_db()
-    return model_details(models.read(db, models.teach(db, config())))
+    return describe.model(models.read(db, models.teach(db, config())))
 
 
 @blueprint.route("/models/<int:model>")
@@ -327,7 +326,7 @@ def teach():
 @_errors(404)
 def read_model(model):
     """Say how a model does"""
-    return model_details(_model(model))
+    return describe.model(_model(model))
 
 
 @blueprint.route("/models/<int:model>/adopt", methods=["POST"])
@@ -336,7 +335,7 @@ def read_model(model):
 def adopt(model):
     """Use a model, new or earlier, from now on"""
     models.adopt(get_db(), _model(model)["id"])
-    return model_details(_model(model))
+    return describe.model(_model(model))
 
 
 @blueprint.route("/models/<int:model>/discard", methods=["POST"])
@@ -346,7 +345,7 @@ def discard(model):
     """Do without a new model; one that is being taught stops"""
     state = "cancelled" if _model(model)["state"] in models.OPEN else "discarded"
     models.move(get_db(), model, (*models.OPEN, "ready"), state)
-    return model_details(_model(model))
+    return describe.model(_model(model))
 
 
 @blueprint.route("/recaption", methods=["POST"])
@@ -355,41 +354,6 @@ def discard(model):
 def recaption():
     """Caption all videos again that another model captioned; corrected sentences stand"""
     return {"count": jobs.retry_all(get_db(), models.active(get_db())["name"])}
-
-
-def details(video: str) -> dict:
-    """What `VideoDetails` says of a video."""
-    db = get_db()
-    row = videos.read(db, video)
-    said = [
-        dict(sentence) | {"corrected": sentence["corrected"] is not None}
-        for sentence in videos.sentences(db, video)
-    ]
-    return (
-        dict(row)
-        | videos.looked_at(db, video)
-        | {
-            "corrected": row["corrected"] is not None,
-            "sentences": said,
-            "queue_place": jobs.queue_place(db, video),
-        }
-    )
-
-
-def events_after(db, after: int | None) -> dict:
-    """What changed after an event, and where events stand."""
-    [last] = db.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
-    rows = db.execute(
-        "SELECT * FROM events WHERE number > ? ORDER BY number LIMIT 500",
-        (last if after is None else min(after, 2**53),),
-    ).fetchall()
-    return {"events": rows, "last": rows[-1]["number"] if rows else last}
-
-
-def model_details(row) -> dict:
-    """What `ModelSchema` says of a model."""
-    comparison = json.loads(row["comparison"]) if row["comparison"] else []
-    return dict(row) | {"curve": models.curve(row), "comparison": comparison}
 
 
 def _model(model):

@@ -14,7 +14,7 @@ from .config import WebConfig
 from .context import close_db
 from .errors import Refusal
 from .metrics import Metrics
-from .worker import Worker
+from .worker import Worker, load_captioner
 
 
 def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
@@ -50,10 +50,10 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     @app.cli.command("work")
     def work():
         """Captions all that waits, then ends."""
-        load = (lambda *_: captioner) if captioner is not None else None
-        worker = Worker(config, load) if load else Worker(config)
-        while worker.step():
-            pass
+        load = load_captioner if captioner is None else lambda *_: captioner
+        with Worker(config, load) as worker:
+            while worker.step():
+                pass
 
     return app
 

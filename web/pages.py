@@ -19,7 +19,7 @@ from flask import (
 )
 from markupsafe import Markup, escape
 
-from . import api, jobs, models, security, videos
+from . import describe, jobs, models, security, videos
 from .context import config, get_db
 from .database import connect
 from .errors import Refusal
@@ -157,7 +157,7 @@ def _tell(data, after, closing):
         last = after
         yield "retry: 2000\n\n"
         for beat in range(10**6):
-            found = api.events_after(db, last)
+            found = describe.events(db, last)
             last = found["last"]
             for event in found["events"]:
                 yield (
@@ -174,7 +174,7 @@ def _tell(data, after, closing):
 
 def _last_event() -> int:
     """Where events stand before a page is made, so that it misses none."""
-    return api.events_after(get_db(), None)["last"]
+    return describe.events(get_db(), None)["last"]
 
 
 def _card(row: dict) -> dict:
@@ -183,7 +183,7 @@ def _card(row: dict) -> dict:
 
 
 def _video_page(template, video, **more):
-    given = api.details(video)
+    given = describe.video(get_db(), video)
     number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
     regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
     return render_template(
@@ -198,7 +198,7 @@ def _video_page(template, video, **more):
 def _teaching():
     db = get_db()
     labels = models.corrections(db)
-    rows = [api.model_details(row) for row in models.all_models(db)]
+    rows = [describe.model(row) for row in models.all_models(db)]
     for row in rows:
         row["pairs"] = [_pair(pair) for pair in row["comparison"]]
         for who in ("old", "new"):

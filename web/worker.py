@@ -52,6 +52,12 @@ class Worker:
         self.db = database.connect(config.data)
         self.path = self.captioner = None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.db.close()
+
     def prepare(self) -> None:
         """Loads the active model, unless it is loaded.
 
@@ -140,11 +146,11 @@ def main(load: Callable = load_captioner) -> int:
         lock.truncate(0)
         lock.write(str(os.getpid()))  # for whoever wants to know
         lock.flush()
-        worker = Worker(config, within_memory)
-        jobs.recover(worker.db)
-        while True:
-            if not worker.step():
-                time.sleep(_IDLE)
+        with Worker(config, within_memory) as worker:
+            jobs.recover(worker.db)
+            while True:
+                if not worker.step():
+                    time.sleep(_IDLE)
 
 
 def _die_with_parent():

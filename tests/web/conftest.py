@@ -6,6 +6,7 @@ import pytest
 from tests.clips import write_clip
 from web import create_app
 from web.config import WebConfig
+from web.worker import Worker
 
 from .fakes import FakeCaptioner
 
@@ -65,6 +66,13 @@ def send(client):
         return answer
 
     return send
+
+
+def work(config, load):
+    """Does all that waits."""
+    with Worker(config, load) as worker:
+        while worker.step():
+            pass
 
 
 @pytest.fixture

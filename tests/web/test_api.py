@@ -8,6 +8,7 @@ import pytest
 from web import create_app
 from web.config import WebConfig
 
+from .conftest import work
 from .fakes import FakeCaptioner
 
 
@@ -90,7 +91,6 @@ def test_long_videos_have_a_sentence_for_each_stretch(client, send, clips, confi
     from dataclasses import dataclass, field
 
     from captioner.caption import Candidate, Caption
-    from web.worker import Worker
 
     @dataclass(frozen=True)
     class Segment:
@@ -112,7 +112,7 @@ def test_long_videos_have_a_sentence_for_each_stretch(client, send, clips, confi
             return Long(**vars(short) | {"segments": segments, "duration": 3720.0})
 
     video = send(clips["red"]).json["id"]
-    Worker(config, lambda *_: Captioner()).step()
+    work(config, lambda *_: Captioner())
     path = f"/api/v1/videos/{video}"
     assert "01:01:00,000 --> 01:02:00,000\nPart 2.\n" in client.get(
         f"{path}/captions/srt"

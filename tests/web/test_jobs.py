@@ -5,8 +5,8 @@ import pytest
 from web import create_app, database, jobs
 from web.config import WebConfig
 from web.supervisor import Supervisor
-from web.worker import Worker
 
+from .conftest import work
 from .fakes import COMMANDS, DEADLY, GREEDY, WORKER, FakeCaptioner
 
 
@@ -46,13 +46,10 @@ def test_what_is_cancelled_or_deleted_while_it_is_looked_at_is_thrown_away(
 
     path = config.data / "copy.avi"
     path.write_bytes(clips["red"])
-    worker = Worker(config, lambda *_: Meddling())
-    assert worker.step()
-    assert worker.step()
-    assert not worker.step()
+    work(config, lambda *_: Meddling())
     assert client.get(f"/api/v1/videos/{ids[0]}").json["state"] == "cancelled"
     assert client.get(f"/api/v1/videos/{ids[1]}").status_code == 404
-    assert worker.db.execute("SELECT count(*) FROM sentences").fetchone()[0] == 0
+    assert client.get("/api/v1/videos?q=ball").json["total"] == 0
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("unforeseen")])
@@ -65,9 +62,7 @@ def test_one_bad_video_takes_no_other_down(client, send, clips, config, error):
                 raise error
             return super().caption(video)
 
-    worker = Worker(config, lambda *_: Stumbling())
-    while worker.step():
-        pass
+    work(config, lambda *_: Stumbling())
     first, second = (client.get(f"/api/v1/videos/{video}").json for video in ids)
     assert (first["state"], second["state"]) == ("failed", "done")
     assert "convert it" in first["error"]

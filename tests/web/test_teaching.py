@@ -4,8 +4,8 @@ import pytest
 
 from web import database, models
 from web.teaching import Teacher, caption_command, train_command
-from web.worker import Worker
 
+from .conftest import work
 from .fakes import COMMANDS, FakeCaptioner
 
 
@@ -50,17 +50,14 @@ def test_taught_compared_adopted_and_restored(client, corrected, teacher, config
         client.put(f"/api/v1/videos/{video}/sentences/0", json={"text": None})
     assert client.post("/api/v1/recaption").json == {"count": 3}
     assert client.post("/api/v1/recaption").json == {"count": 0}  # they wait already
-    worker = Worker(config, FakeCaptioner.load)
-    while worker.step():
-        pass
+    work(config, FakeCaptioner.load)
     read = client.get(f"/api/v1/videos/{corrected['red']}").json
     assert read["model"] == taught["name"]
     first = client.get("/api/v1/models").json["models"][-1]
     assert first["state"] == "earlier"
     client.post(f"/api/v1/models/{first['id']}/adopt")
     assert client.post("/api/v1/recaption").json == {"count": 3}
-    while worker.step():
-        pass
+    work(config, FakeCaptioner.load)
     assert client.get(f"/api/v1/videos/{corrected['red']}").json["model"] == "default"
 
 
@@ -133,7 +130,7 @@ def test_a_broken_model_is_told_and_does_no_harm(client, corrected, teacher, con
     client.post(f"/api/v1/models/{model['id']}/adopt")
     (config.data / "models" / model["name"] / "config.json").unlink()
     video = send(clips["red"]).json["id"]
-    Worker(config, FakeCaptioner.load).step()
+    work(config, FakeCaptioner.load)
     assert "earlier model" in client.get(f"/api/v1/videos/{video}").json["error"]
 
 
