@@ -48,6 +48,7 @@ def write_frames(video: Path, num_frames: int, folder: Path) -> None:
 
     Raises:
         VideoError: the video cannot be read.
+        OSError: a picture cannot be written.
     """
     frames = read_frames(video, num_frames).frames
     partial = folder.with_name(f".{uuid.uuid4().hex}")
@@ -62,7 +63,9 @@ def write_frames(video: Path, num_frames: int, folder: Path) -> None:
                 interpolation=cv2.INTER_AREA,
             )
             bgr = np.ascontiguousarray(small[..., ::-1])
-            cv2.imwrite(str(partial / f"{number}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
+            path = partial / f"{number}.jpg"
+            if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82]):
+                raise OSError(f"{path}: cannot be written; is the disk full?")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 from . import database, jobs, videos
 from .config import WebConfig
@@ -32,9 +33,14 @@ class Supervisor:
         self.stopped = threading.Event()
         self.teacher = Teacher(config, self.stopped, commands)
         self.process: subprocess.Popen | None = None
+        self._pause = 0.0
         self._threads = [
-            threading.Thread(target=target, name=target.__name__)
-            for target in (self._keep_working, self._keep_teaching, self._keep_clean)
+            threading.Thread(target=self._repeat, args=args)
+            for args in (
+                (self._keep_working, 0.0),
+                (self.teacher.step, _TICK),
+                (self._clean, _CLEAN_EVERY),
+            )
         ]
 
     def __enter__(self):
@@ -47,18 +53,25 @@ class Supervisor:
         for thread in self._threads:
             thread.join()
 
-    def _keep_working(self):
-        db, pause = database.connect(self.config.data), 0.0
+    def _repeat(self, step, pause):
+        """Takes a step again and again; one that fails is told, and the next is taken."""
         while not self.stopped.is_set():
-            started = time.monotonic()
+            try:
+                step()
+            except Exception:
+                _log.exception("this failed, and is tried again")
+                self.stopped.wait(1.0)
+            self.stopped.wait(pause)
+
+    def _keep_working(self):
+        started = time.monotonic()
+        with closing(database.connect(self.config.data)) as db:
             self._watch(db)
-            if self.stopped.is_set():
-                break
+        if not self.stopped.is_set():
             _log.warning("the worker died; another one takes over")
             died_at_once = time.monotonic() - started < 1.0
-            pause = min(2 * pause or 1.0, _LONGEST_PAUSE) if died_at_once else 0.0
-            self.stopped.wait(pause)
-        db.close()
+            self._pause = min(2 * self._pause or 1.0, _LONGEST_PAUSE) if died_at_once else 0.0
+            self.stopped.wait(self._pause)
 
     def _watch(self, db):
         """Starts a worker and stays until it is dead."""
@@ -82,14 +95,6 @@ class Supervisor:
                 elif self.stopped.wait(_TICK):
                     process.kill()
 
-    def _keep_teaching(self):
-        while not self.stopped.is_set():
-            if not self.teacher.step():
-                self.stopped.wait(_TICK)
-
-    def _keep_clean(self):
-        db = database.connect(self.config.data)
-        while not self.stopped.is_set():
+    def _clean(self):
+        with closing(database.connect(self.config.data)) as db:
             videos.clean(db, self.config)
-            self.stopped.wait(_CLEAN_EVERY)
-        db.close()
