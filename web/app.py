@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -33,9 +34,8 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     app.extensions["closing"] = threading.Event()  # set when those who listen have to let go
     app.extensions["metrics"] = Metrics(config)
     database.create(config.data)
-    db = database.connect(config.data)
-    models.add_first(db, config)
-    db.close()
+    with closing(database.connect(config.data)) as db:
+        models.add_first(db, config)
     security.protect(app, config)
     app.before_request(_start_clock)
     app.after_request(_stop_clock)

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,10 +22,9 @@ def connect(data: Path) -> sqlite3.Connection:
 
 def create(data: Path) -> None:
     """Makes the tables that are missing."""
-    db = connect(data)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
-    db.close()
+    with closing(connect(data)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Figures for Prometheus."""
 
+from contextlib import closing
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
@@ -33,14 +35,13 @@ class Metrics:
 
     def collect(self):
         """Called by prometheus_client: what the database says at this moment."""
-        db = database.connect(self._config.data)
         jobs = GaugeMetricFamily("captioner_jobs", "Jobs by state", labels=["state"])
-        for state, count in db.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
-            jobs.add_metric([state], count)
-        [videos, stored] = db.execute(
-            "SELECT count(*), coalesce(sum(received), 0) FROM videos"
-        ).fetchone()
-        db.close()
+        with closing(database.connect(self._config.data)) as db:
+            for state, count in db.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
+                jobs.add_metric([state], count)
+            [videos, stored] = db.execute(
+                "SELECT count(*), coalesce(sum(received), 0) FROM videos"
+            ).fetchone()
         yield jobs
         yield GaugeMetricFamily("captioner_videos", "Videos kept", value=videos)
         yield GaugeMetricFamily("captioner_stored_bytes", "Bytes of videos kept", value=stored)

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from contextlib import closing
 from datetime import datetime
 from math import exp, isqrt
 
@@ -150,12 +151,10 @@ class _Stream(Response):
         _streams.release()
 
 
-def _tell(data, after, closing):
-    db = connect(data)
-    try:
-        until = time.monotonic() + _STREAM_SECONDS
-        last = after
-        yield "retry: 2000\n\n"
+def _tell(data, after, closing_down):
+    until, last = time.monotonic() + _STREAM_SECONDS, after
+    yield "retry: 2000\n\n"
+    with closing(connect(data)) as db:
         for beat in range(10**6):
             found = describe.events(db, last)
             last = found["last"]
@@ -166,10 +165,8 @@ def _tell(data, after, closing):
                 )
             if beat % 10 == 0:
                 yield f"id: {last}\nevent: beat\ndata: \n\n"  # finds out who is gone
-            if time.monotonic() > until or closing.wait(0.3):
+            if time.monotonic() > until or closing_down.wait(0.3):
                 return
-    finally:
-        db.close()
 
 
 def _last_event() -> int:

@@ -30,6 +30,12 @@ def _main(*arguments):
     return args.run(args)
 
 
+def test_other_verbs_wait_for_no_flask():
+    code = "import sys, web.cli; print('flask' in sys.modules, 'tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
 @pytest.fixture
 def files(clips, tmp_path):
     folder = tmp_path / "in"
