@@ -65,7 +65,11 @@ def _caption_there(args) -> int:
     from .client import caption_on_server
 
     status = ALL_GOOD
-    with args.output.open("w", encoding="utf-8") if args.output else nullcontext(sys.stdout) as out:
+    try:
+        output = args.output.open("w", encoding="utf-8") if args.output else None
+    except OSError as err:
+        raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
+    with output or nullcontext(sys.stdout) as out:
         for result in caption_on_server(args.server, args.paths, os.environ.get(TOKEN)):
             print(FORMATS[args.format](result), file=out, flush=True)
             if isinstance(result, Failure):

@@ -2,9 +2,12 @@
 
 import logging
 import signal
+import sqlite3
 import sys
 
 import waitress
+
+from captioner.errors import CaptionerError
 
 from . import create_app
 from .config import WebConfig
@@ -31,10 +34,24 @@ def make_server(app, config: WebConfig):
 
 
 def serve(config: WebConfig) -> None:
-    """Serves until interrupted or terminated."""
+    """Serves until interrupted or terminated.
+
+    Raises:
+        CaptionerError: the data folder cannot be written, the address is taken, or there is no
+            such model.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    app = create_app(config)
-    server = make_server(app, config)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue is no news
+    try:
+        app = create_app(config)
+    except (OSError, sqlite3.OperationalError) as err:
+        raise CaptionerError(f"{config.data}: cannot be written ({err}); name another") from err
+    try:
+        server = make_server(app, config)
+    except OSError as err:
+        raise CaptionerError(
+            f"{config.host}, port {config.port}: {err.strerror}; choose another --host or --port"
+        ) from err
 
     def stop(*_):
         app.extensions["closing"].set()

@@ -75,7 +75,10 @@ class Supervisor:
 
     def _watch(self, db):
         """Starts a worker and stays until it is dead."""
-        with subprocess.Popen(self.command, stdin=subprocess.PIPE, text=True) as process:
+        # In a session of its own, so that Ctrl-C reaches the server alone; it ends with stdin.
+        with subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
             self.process = process
             try:
                 process.stdin.write(to_line(self.config))

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,6 +107,21 @@ def test_beyond_this_machine_it_asks_for_a_token(tmp_path, monkeypatch):
     monkeypatch.delenv(cli.TOKEN, raising=False)
     with pytest.raises(CaptionerError, match=cli.TOKEN):
         _main("serve", "--host", "0.0.0.0", "--data", tmp_path)
+
+
+def test_what_cannot_be_served(tmp_path):
+    from captioner.errors import CaptionerError
+
+    (tmp_path / "file").touch()
+    with pytest.raises(CaptionerError, match="cannot be written"):
+        _main("serve", "--data", tmp_path / "file" / "data")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # In a process of its own: waitress leaves a pipe open when it cannot listen.
+        port = str(taken.getsockname()[1])
+        code = "import sys; from tests.web.test_cli import _main; _main('serve', *sys.argv[1:])"
+        command = [sys.executable, "-c", code, "--data", str(tmp_path / "data"), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert "already in use; choose another" in done.stderr
 
 
 def test_served_by_the_real_command_with_a_real_model(tmp_path, tiny_model, clips):
