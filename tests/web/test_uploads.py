@@ -164,13 +164,12 @@ def test_old_ones_go_when_the_owner_says_so(tmp_path, clips):
     size = len(clips["red"])
     config = WebConfig(data=tmp_path / "d", min_free=0, max_storage=2 * size + 9, keep_days=7)
     client = create_app(config).test_client()
-    ids = []
+    ids, db = [], database.connect(config.data)
     for _ in range(3):
         ids.append(client.post("/api/v1/videos", json={"name": "a.avi", "size": size}).json["id"])
         client.patch(
             f"/api/v1/videos/{ids[-1]}/content", data=clips["red"], headers={"Upload-Offset": 0}
         )
-        db = database.connect(config.data)
         videos.clean(db, config)
     kept = {video["id"] for video in client.get("/api/v1/videos").json["videos"]}
     assert kept == set(ids[1:])
