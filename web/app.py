@@ -35,7 +35,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     app.extensions["metrics"] = Metrics(config)
     database.create(config.data)
     with closing(database.connect(config.data)) as db:
-        models.add_first(db, config)
+        models.add_named(db, config)
     security.protect(app, config)
     app.before_request(_start_clock)
     app.after_request(_stop_clock)

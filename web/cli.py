@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from captioner.caption import Failure
+from captioner.checkpoint import DEFAULT_MODEL
 from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import CaptionerError
 from captioner.output import FORMATS
@@ -30,7 +31,7 @@ def add_serve(commands):
     add("--host", help="address to listen at (default: 127.0.0.1, this machine only)")
     add("--port", type=int, help="default: 8080")
     add("--data", type=Path, metavar="DIR", help="where all is kept")
-    add("--model", metavar="NAME_OR_DIR", help="the first model (default: default)")
+    add("--model", metavar="NAME_OR_DIR", help="a model to use from now on")
     add("--token", help=f"what has to be told to be let in (default: ${TOKEN})")
     add("--max-size", type=_bytes, metavar="SIZE", help="of a video (default: 4G)")
     add("--max-storage", type=_bytes, metavar="SIZE", help="of all; then the oldest go")
@@ -64,13 +65,18 @@ def _serve(args) -> int:
 def _caption_there(args) -> int:
     from .client import caption_on_server
 
+    if args.model != DEFAULT_MODEL or args.beam_size is not None:
+        raise CaptionerError(
+            "--server captions with the server's own model; leave out --model and --beam-size"
+        )
     status = ALL_GOOD
     try:
         output = args.output.open("w", encoding="utf-8") if args.output else None
     except OSError as err:
         raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
     with output or nullcontext(sys.stdout) as out:
-        for result in caption_on_server(args.server, args.paths, os.environ.get(TOKEN)):
+        token = os.environ.get(TOKEN)
+        for result in caption_on_server(args.server, args.paths, token, args.recursive):
             print(FORMATS[args.format](result), file=out, flush=True)
             if isinstance(result, Failure):
                 status = SOME_FAILED

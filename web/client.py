@@ -11,12 +11,12 @@ from captioner.errors import CaptionerError
 from captioner.video import find_videos
 
 _PIECE = 4 * 2**20  # bytes
-_PATIENCE = 60.0  # seconds that the server may be away
+_PATIENCE = 120.0  # seconds that the server may be away
 _TIMEOUT = 60.0  # seconds for one answer
 
 
 def caption_on_server(
-    url: str, paths: Iterable[str | Path], token: str | None = None
+    url: str, paths: Iterable[str | Path], token: str | None = None, recursive: bool = False
 ) -> Iterator[Caption | Failure]:
     """Sends videos to a server, waits, and yields what it says, in their order.
 
@@ -27,13 +27,14 @@ def caption_on_server(
         url: of the server, `http://127.0.0.1:8080`.
         paths: files, and folders of videos.
         token: of the server, if it asks for one.
+        recursive: search folders in folders too.
 
     Raises:
         CaptionerError: the server cannot be reached, or does not let us in.
     """
     server = _Server(url, token)
     server.ask("GET", "/videos?per_page=1")  # is it there, and does it let us in?
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in _files(path, recursive)]
     sent = [(file, server.send(Path(file))) for file in files]
     for file, video in sent:
         yield (
@@ -41,8 +42,8 @@ def caption_on_server(
         )
 
 
-def _files(path):
-    return map(str, find_videos(path)) if Path(path).is_dir() else [str(path)]
+def _files(path, recursive):
+    return map(str, find_videos(path, recursive)) if Path(path).is_dir() else [str(path)]
 
 
 class _Refused(str):

@@ -21,7 +21,8 @@ class WebConfig:
 
     Attributes:
         data: the folder of all videos, captions and models.
-        model: the first model, a name or a model folder; others may be taught and adopted.
+        model: a name or a model folder, used when it is named for the first time; others may be
+            taught and adopted.
         host: the address to listen at.
         port: likewise; 0 takes a free one.
         token: what has to be told to be let in; None lets everyone in, on this machine only.

@@ -23,25 +23,22 @@ OPEN = ("waiting", "training", "comparing")
 _HELD_OUT_SHARE = 5
 
 
-def add_first(db: sqlite3.Connection, config: WebConfig) -> None:
-    """Makes sure that the model that the owner named is known, and that one is active.
+def add_named(db: sqlite3.Connection, config: WebConfig) -> None:
+    """Makes sure that the model that the owner named is known; one named anew is used.
 
     Raises:
         ModelError: there is no such model.
     """
     folder = ModelFolder.open(config.model)
+    path = str(folder.path.resolve())
     with transaction(db):
-        active = db.execute("SELECT 1 FROM models WHERE state = 'active'").fetchone()
-        db.execute(
-            "INSERT INTO models (name, path, state, created) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET path = excluded.path",
-            (
-                folder.name,
-                str(folder.path.resolve()),
-                "earlier" if active else "active",
-                time.time(),
-            ),
-        )
+        known = db.execute("UPDATE models SET path = ? WHERE name = ?", (path, folder.name))
+        if not known.rowcount:
+            db.execute("UPDATE models SET state = 'earlier' WHERE state = 'active'")
+            db.execute(
+                "INSERT INTO models (name, path, state, created) VALUES (?, ?, 'active', ?)",
+                (folder.name, path, time.time()),
+            )
 
 
 def active(db: sqlite3.Connection) -> sqlite3.Row:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.cli import ALL_GOOD, SOME_FAILED
+
 from . import database, models
 from .config import WebConfig
 from .errors import Refusal
@@ -100,11 +102,13 @@ class Teacher:
         said = {}
         for name, model in (("old", base), ("new", str(output))):
             results = folder / f"{name}.jsonl"
-            results.write_text("")
+            results.unlink(missing_ok=True)
+            said[name] = {}
             if paths:
-                self._run(db, row["id"], self.commands.caption(model, paths, results), folder)
-            lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
-            said[name] = {line["video"]: line["caption"] for line in lines}
+                command = self.commands.caption(model, paths, results)
+                self._run(db, row["id"], command, folder, good=(ALL_GOOD, SOME_FAILED))
+                lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
+                said[name] = {line["video"]: line["caption"] for line in lines}
         comparison = [
             {"video": Path(path).name, "wanted": held_out[path]}
             | {name: captions.get(path) for name, captions in said.items()}
@@ -114,7 +118,7 @@ class Teacher:
             db, row["id"], ("comparing",), "ready", comparison=json.dumps(comparison), error=None
         )
 
-    def _run(self, db, model, command, folder):
+    def _run(self, db, model, command, folder, good=(ALL_GOOD,)):
         """Runs a command to its end; what it says goes into `log.txt`."""
         with (folder / "lock").open("w") as lock, (folder / "log.txt").open("ab") as log:
             while True:
@@ -139,7 +143,7 @@ class Teacher:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise
-        if process.returncode:
+        if process.returncode not in good:
             last = (folder / "log.txt").read_text(errors="replace").strip().rpartition("\n")[2]
             raise subprocess.CalledProcessError(process.returncode, command, stderr=last)
 

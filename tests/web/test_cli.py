@@ -72,6 +72,14 @@ def test_captions_by_a_server(files, capsys, monkeypatch):
     assert left.json()["total"] == 0
 
 
+@pytest.mark.parametrize("more", [["--model", "other"], ["--beam-size", "3"]])
+def test_a_server_has_its_own_model(more):
+    from captioner.errors import CaptionerError
+
+    with pytest.raises(CaptionerError, match="own model"):
+        _main("caption", "--server", "http://localhost:1", "a.mp4", *more)
+
+
 def test_a_server_that_does_not_let_us_in(files):
     from captioner.errors import CaptionerError
 

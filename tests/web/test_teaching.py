@@ -1,8 +1,11 @@
+import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 
-from web import database, models
+from captioner.checkpoint import ModelFolder
+from web import create_app, database, models
 from web.teaching import Teacher, caption_command, train_command
 
 from .conftest import work
@@ -132,6 +135,15 @@ def test_a_broken_model_is_told_and_does_no_harm(client, corrected, teacher, con
     video = send(clips["red"]).json["id"]
     work(config, FakeCaptioner.load)
     assert "earlier model" in client.get(f"/api/v1/videos/{video}").json["error"]
+
+
+def test_a_model_that_is_named_anew_is_used(config, tmp_path):
+    path = tmp_path / "mine"
+    shutil.copytree(ModelFolder.open().path, path)
+    for model in ("default", str(path), "default"):
+        client = create_app(replace(config, model=model)).test_client()
+    states = {row["name"]: row["state"] for row in client.get("/api/v1/models").json["models"]}
+    assert states == {"mine": "active", "default": "earlier"}
 
 
 def test_the_commands_are_those_of_the_command_line(tmp_path):
