@@ -75,11 +75,8 @@ def _refuse(error: Refusal | HTTPException):
         problems = getattr(error, "data", None) or {}
         if problems.get("messages"):
             code, message = "wrong_value", _in_words(problems["messages"])
-        headers = dict(problems.get("headers") or {})
-        for name in ("Allow", "Content-Range"):
-            for key, value in error.get_headers():
-                if key == name:
-                    headers[name] = value
+        kept = ("Allow", "Content-Range")
+        headers = {name: value for name, value in error.get_headers() if name in kept}
     if request.path.startswith("/api/"):
         answer = jsonify(code=code, message=message, **details)
     else:
