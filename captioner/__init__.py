@@ -1,6 +1,6 @@
 """Looks at a video and says in a sentence what happens, on your own machine."""
 
-from .caption import Candidate, Caption, Failure
+from .caption import Candidate, Caption, Failure, Segment
 from .errors import CaptionerError, DatasetError, ModelError, VideoError
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DatasetError",
     "Failure",
     "ModelError",
+    "Segment",
     "VideoError",
 ]
 

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import Model, layers, ops
 
 from .config import CnnConfig
 from .errors import ModelError
@@ -30,14 +28,16 @@ class Backbone:
         feature_shape: what it makes of one frame: `(feature_dim,)`, or
             `(num_regions, feature_dim)` where it keeps regions apart.
         network: uint8 RGB frames -> features, on one batch.
+        traceable: the same on tensors, for `captioner.export`; None from TensorFlow Hub.
     """
 
     name: str
     input_size: tuple[int, int]
     feature_shape: tuple[int, ...]
     network: Callable
+    traceable: Callable | None = None
 
-    def __call__(self, frames: np.ndarray, batch_size: int = 32) -> np.ndarray:
+    def __call__(self, frames: np.ndarray, batch_size: int = 16) -> np.ndarray:
         """Looks at frames.
 
         Args:
@@ -82,11 +82,11 @@ def load_backbone(
     raise ModelError(f"{name}: no such backbone; name bundled, hub:HANDLE or keras:NAME")
 
 
-def load_weights(network: Model, weights: str | Path, described: object):
+def load_weights(network, weights: str | Path, described: object):
     """Loads weights, all of them or none.
 
     Args:
-        network: what takes them.
+        network: a Keras model, which takes them.
         weights: a `.weights.h5` file.
         described: the configuration that the network was built from, for the message.
 
@@ -105,13 +105,17 @@ def load_weights(network: Model, weights: str | Path, described: object):
 
 
 def _load_bundled(cnn, weights):
+    from .cnn import build_cnn
+
     network = build_cnn(cnn)
     load_weights(network, weights, cnn)
     size = (cnn.input_size, cnn.input_size)
-    return Backbone(BUNDLED, size, network.output_shape[1:], _compiled(network))
+    return Backbone(BUNDLED, size, network.output_shape[1:], _compiled(network), network)
 
 
 def _load_application(name, application, weights):
+    import keras
+
     build = getattr(keras.applications, application, None)
     preprocess = getattr(inspect.getmodule(build), "preprocess_input", None)
     if not inspect.isfunction(build) or preprocess is None:
@@ -127,12 +131,14 @@ def _load_application(name, application, weights):
             f"{name}: its weights cannot be had: {err}. Check the connection, "
             "or put the file into ~/.keras/models yourself"
         ) from err
-    inputs = layers.Input((*size, 3), name="pixels")
-    network = Model(inputs, network(preprocess(inputs)))
-    return Backbone(name, size, network.output_shape[1:], _compiled(network))
+    inputs = keras.layers.Input((*size, 3), name="pixels")
+    network = keras.Model(inputs, network(preprocess(inputs)))
+    return Backbone(name, size, network.output_shape[1:], _compiled(network), network)
 
 
-def _compiled(network: Model) -> Callable:
+def _compiled(network) -> Callable:
+    import keras
+
     # XLA makes convolutions many times slower on a CPU under TensorFlow; JAX has nothing else.
     network.compile(jit_compile=keras.backend.backend() == "jax")
     return network.predict_on_batch
@@ -175,9 +181,9 @@ def _load_hub(name, handle):
 def _download_hub(name, handle):
     """`hub.load` that gives up: TensorFlow Hub itself would wait for ever."""
     import tensorflow_hub as hub
+    from platformdirs import user_cache_path
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "captioner" / "hub"
-    os.environ.setdefault("TFHUB_CACHE_DIR", str(cache))
+    os.environ.setdefault("TFHUB_CACHE_DIR", str(user_cache_path("captioner") / "hub"))
     outcome = []
 
     def resolve():
@@ -200,55 +206,3 @@ def _download_hub(name, handle):
             f"{name}: cannot be loaded: {err}. Check the address and the connection, or "
             "download it yourself and name its folder: hub:FOLDER"
         ) from err
-
-
-def build_cnn(config: CnnConfig, folded: bool = True) -> Model:
-    """Builds the bundled CNN.
-
-    A residual network (He et al. 2016) without bottlenecks or depthwise convolutions, because
-    plain 3x3 convolutions keep the wide multipliers of a CPU busy.
-
-    Args:
-        config: its shape.
-        folded: convolutions carry the batch normalisation in their weights, as for
-            inference; False for training.
-
-    Returns:
-        A model `(batch_size, input_size, input_size, 3)`, RGB in [0, 255] ->
-        `(batch_size, num_regions, feature_dim)`, not negative.
-    """
-
-    def convolve(x, filters, name, kernel_size=3, strides=1, activation="relu"):
-        conv = layers.Conv2D(
-            filters, kernel_size, strides, padding="same", use_bias=folded, name=name
-        )
-        x = conv(x)
-        if not folded:
-            x = layers.BatchNormalization(name=f"{name}_bn")(x)
-        return layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
-
-    inputs = layers.Input((config.input_size, config.input_size, 3), name="pixels")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs)
-    x = convolve(x, config.widths[0], "stem", strides=2)
-    for stage, (width, depth) in enumerate(zip(config.widths[1:], config.depths, strict=True), 1):
-        x = convolve(x, width, f"stage{stage}_down", strides=2)
-        for block in range(1, depth + 1):
-            name = f"stage{stage}_block{block}"
-            y = convolve(x, width, f"{name}_in")
-            y = convolve(y, width, f"{name}_out", activation=None)
-            x = layers.Activation("relu", name=f"{name}_relu")(x + y)
-    x = convolve(x, config.feature_dim, "features", kernel_size=1)
-    x = layers.Reshape((-1, config.feature_dim), name="regions")(x)
-    return Model(inputs, x, name="cnn")
-
-
-def fold_batch_normalization(cnn: Model, config: CnnConfig) -> Model:
-    """The same function as a trained `build_cnn(config, folded=False)`, convolutions only."""
-    folded = build_cnn(config, folded=True)
-    for layer in folded.layers:
-        if isinstance(layer, layers.Conv2D):
-            conv, norm = cnn.get_layer(layer.name), cnn.get_layer(f"{layer.name}_bn")
-            scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.epsilon)
-            layer.kernel.assign(conv.kernel * scale)
-            layer.bias.assign(norm.beta - norm.moving_mean * scale)
-    return folded

@@ -1,8 +1,28 @@
-"""What comes out: captions."""
+"""What comes out: token ids, then captions."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+
+
+class DecodingResult(NamedTuple):
+    """Hypotheses of each clip, best first.
+
+    Attributes:
+        token_ids: `(batch_size, num_captions, max_length)` int32, PAD after the last word.
+            START and END are not in it, a given beginning is.
+        sequence_length: `(batch_size, num_captions)` int32, words, END not counted.
+        scores: `(batch_size, num_captions)` float32, `log_prob / ((5 + n) / 6) ** length_penalty`
+            with n = `sequence_length + 1`, plus the coverage penalty where there is one.
+        attention_weights: `(batch_size, num_captions, max_length, memory_length)` float32, where
+            each word looked; zero after the last word. None without `attention_of`.
+    """
+
+    token_ids: object
+    sequence_length: object
+    scores: object
+    attention_weights: object = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,31 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """What happens in a stretch of a clip.
+
+    Attributes:
+        start: seconds from the first frame of the clip.
+        end: seconds; where the next segment starts, or the clip ends.
+        candidates: the sentences found, best first.
+    """
+
+    start: float
+    end: float
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def text(self) -> str:
+        """The best sentence."""
+        return self.candidates[0].text
+
+    @property
+    def score(self) -> float:
+        """The score of the best sentence."""
+        return self.candidates[0].score
+
+
+@dataclass(frozen=True)
 class Caption:
     """What happens in a clip.
 
@@ -33,6 +78,9 @@ class Caption:
         duration: of the clip, seconds; 0 for a still picture.
         model: the name of the model that looked.
         times: when the frames that it looked at are shown, seconds.
+        segments: the stretches that it was cut into, in order, where that was asked for.
+        size: of the file, bytes, where that is known.
+        modified: when the file was last changed, seconds since 1970, where that is known.
     """
 
     video: str
@@ -40,6 +88,9 @@ class Caption:
     duration: float
     model: str
     times: tuple[float, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    size: int | None = None
+    modified: float | None = None
 
     @property
     def text(self) -> str:
@@ -63,11 +114,15 @@ class Failure:
         video: the clip's path, as given.
         error: which file, what is wrong, what to do.
         model: the name of the model that would have looked.
+        size: of the file, bytes, where that is known.
+        modified: when the file was last changed, seconds since 1970, where that is known.
     """
 
     video: str
     error: str
     model: str
+    size: int | None = None
+    modified: float | None = None
 
     def __str__(self) -> str:
         return self.error

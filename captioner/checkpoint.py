@@ -7,15 +7,15 @@ A model folder holds all that must agree with the weights, and nothing that is e
     captioner.weights.h5 the caption model
     backbone.weights.h5  the CNN, where the backbone is `bundled`
     README.md            the model card
+    programs/            the two as LiteRT programs, where `captioner export` wrote them
 """
 
+import hashlib
 import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import h5py
 
 from .config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from .errors import ModelError
@@ -102,6 +102,24 @@ class ModelFolder:
             )
         return folder
 
+    def digest(self) -> str:
+        """SHA-256 of what its captions depend on: configuration, words and weights.
+
+        Raises:
+            ModelError: a file is missing.
+        """
+        digest = hashlib.sha256()
+        for name in (CONFIG, VOCABULARY, WEIGHTS, *[BACKBONE_WEIGHTS] * (self.cnn is not None)):
+            try:
+                with open(self.path / name, "rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as err:
+                raise ModelError(
+                    f"{self.path / name}: {err.strerror}; copy the model folder again from where "
+                    "it came"
+                ) from err
+        return digest.hexdigest()
+
     def load_model(self):
         """Loads the caption model.
 
@@ -179,6 +197,8 @@ def _find(name_or_folder) -> Path:
 def _copy_weights(source, target, half):
     partial = target.with_name(f"partial.{target.name}")
     if half:
+        import h5py
+
         with h5py.File(source) as whole, h5py.File(partial, "w") as halved:
             whole.visititems(lambda name, item: _copy_as_half(name, item, halved))
     else:
@@ -187,7 +207,7 @@ def _copy_weights(source, target, half):
 
 
 def _copy_as_half(name, item, target):
-    if isinstance(item, h5py.Dataset):
+    if hasattr(item, "dtype"):
         small = item.dtype == "float32"
         copy = target.create_dataset(name, data=item[()].astype("float16") if small else item[()])
     else:

@@ -7,21 +7,28 @@ the parsed arguments that returns the exit status.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
+from hashlib import blake2b
 from importlib.metadata import entry_points, version
+from itertools import takewhile
 from pathlib import Path
 
-from tqdm import tqdm
-
+from .batch import caption_files, num_cores
 from .caption import Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder
-from .config import DecodingOptions
+from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError, VideoError
+from .journal import JOURNAL, Journal
 from .output import FORMATS
+from .progress import Progress
+from .reading import Reader, ReadingLimits
+from .segments import SHOTS
 from .video import SUFFIXES, find_videos
 
 ALL_GOOD, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -54,6 +61,7 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_caption(commands)
     _add_info(commands)
+    _add_export(commands)
     for plugin in sorted(entry_points(group="captioner.commands")):
         plugin.load()(commands)
     return parser
@@ -64,59 +72,178 @@ def _add_caption(commands):
         "caption",
         help="caption videos",
         description="Captions videos and pictures, a row each, in the order given.",
-        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage.",
+        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage, "
+        "130 interrupted.",
     )
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}"
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
+    add(
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        help="several at once: FILE gets the suffix of each; srt and vtt always make a folder of "
+        "it, with a file a video",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
-    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="default: jsonl")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s"
+    add("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s")
+    add("--beam-size", type=int, metavar="N", help="hypotheses kept at each word; 1 is greedy")
+    add("--recursive", action="store_true", help="search folders in folders too")
+    add(
+        "--segments",
+        type=_segments,
+        metavar="SECONDS|shots",
+        help="also caption stretches of a video: so long, or cut where the picture changes",
     )
-    parser.add_argument(
-        "--beam-size", type=int, metavar="N", help="hypotheses kept at each word; 1 is greedy"
+    add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
+    add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
+    add("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of what is found")
+    add("--workers", type=_positive(int), metavar="N", help="processes that read; default: cores")
+    add(
+        "--time-limit",
+        type=_positive(float),
+        default=ReadingLimits.seconds,
+        metavar="SECONDS",
+        help="for reading one video, or one segment; default: %(default)g",
     )
-    parser.add_argument("--recursive", action="store_true", help="search folders in folders too")
-    parser.set_defaults(run=_caption)
+    add(
+        "--memory-limit",
+        type=_positive(int),
+        default=ReadingLimits.memory,
+        metavar="MB",
+        help="for reading one video; default: %(default)s",
+    )
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
+    )
+    parser.set_defaults(run=_caption, formats=[JOURNAL])
+
+
+def _segments(text):
+    return text if text == SHOTS else _positive(float)(text)
+
+
+def _positive(number):
+    def parse(text):
+        value = number(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    parse.__name__ = "positive number"  # for argparse's message
+    return parse
+
+
+def _shard(text):
+    place, count = map(int, text.split("/"))
+    if not 1 <= place <= count:
+        raise ValueError
+    return place - 1, count
 
 
 def _caption(args) -> int:
-    captioner = load_captioner(args)
-    found = list(_find(args.paths, args.recursive, captioner.name))
+    if len(args.formats) > 1 and args.output is None:
+        raise CaptionerError("several formats need files; name them: -o FILE")
+    resume = args.resume or args.retry_failed
+    if resume and args.output is None:
+        raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
+    limits = ReadingLimits(args.time_limit, args.memory_limit)
+    readers = [Reader(limits) for _ in range(args.workers or num_cores())]
+    with ExitStack() as stack:
+        stack.enter_context(readers[0])
+        readers[0].start()  # while the model is loading
+        captioner = load_captioner(args)
+        rows = journal = None
+        if args.output is None:
+            rows = FORMATS[args.formats[0]]
+        else:
+            journal = Journal(args.output, args.formats, captioner.name, resume, args.retry_failed)
+            stack.enter_context(journal)
+
+        def todo():
+            for found in _find(args.paths, args.recursive, captioner.name, args.shard):
+                if isinstance(found, Failure) or not journal or found not in journal:
+                    yield found
+
+        stop = stack.enter_context(_stop_at_interrupt())
+        videos = takewhile(lambda _: not stop.is_set(), todo())
+        results = caption_files(captioner, videos, args.segments, readers)
+        stack.enter_context(closing(results))
+        progress = stack.enter_context(Progress(todo))
+        if rows and rows.header:
+            print(rows.header)
+        for result in results:
+            progress.add(result)
+            if journal:
+                journal.write(result)
+            else:
+                with progress.apart():
+                    print(_printable(rows.write(result)), flush=True)
+    if stop.is_set():
+        again = "; the same command with --resume goes on" if journal else ""
+        print(f"captioner: interrupted, {progress}{again}", file=sys.stderr)
+        return INTERRUPTED
+    if journal:
+        print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
+    return SOME_FAILED if progress.failed else ALL_GOOD
+
+
+def _printable(text: str) -> str:
+    """A path may hold bytes that are no text, and they come out as they went in."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@contextmanager
+def _stop_at_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C once asks to finish what is in flight, twice stops at once."""
+    stop = threading.Event()
+
+    def ask(*_):
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+        message = "\ncaptioner: finishing what is in flight; Ctrl-C again stops at once"
+        print(message, file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
     try:
-        output = args.output.open("w", encoding="utf-8") if args.output else None
-    except OSError as err:
-        raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
-    status = ALL_GOOD
-    with output or nullcontext(sys.stdout) as rows:
-        for item in tqdm(found, unit="clip", file=sys.stderr, disable=None):
-            [result] = [item] if isinstance(item, Failure) else captioner.caption_many([item])
-            with tqdm.external_write_mode(file=rows):  # not through the middle of the bar
-                print(FORMATS[args.format](result), file=rows, flush=True)
-            if isinstance(result, Failure):
-                status = SOME_FAILED
-    return status
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _find(paths, recursive, model) -> Iterator[str | Failure]:
-    """The files named, and those in the folders named; a folder without any is a failure."""
+def _find(paths, recursive, model, shard) -> Iterator[str | Failure]:
+    """The files named, and those in the folders named; a folder without any is a failure.
+
+    Of a shard those whose path, within the folder named, hashes to it: on every machine the same.
+    """
     for path in paths:
         if not os.path.isdir(path):
-            yield path
+            if _is_in(shard, path):
+                yield path
             continue
-        videos = find_videos(path, recursive)
+        empty = True
         try:
-            first = next(videos, None)
+            for video in map(str, find_videos(path, recursive)):
+                empty = False
+                if _is_in(shard, os.path.relpath(video, path)):
+                    yield video
         except VideoError as err:
             yield Failure(path, str(err), model)
             continue
-        if first is None:
+        if empty:
             deeper = "" if recursive else "; --recursive searches the folders in it too"
             yield Failure(path, f"{path}: holds no video or picture{deeper}", model)
-        else:
-            yield str(first)
-            yield from map(str, videos)
+
+
+def _is_in(shard, name: str) -> bool:
+    if shard is None:
+        return True
+    place, count = shard
+    digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count == place
 
 
 def _add_info(commands):
@@ -145,6 +272,33 @@ def _info(args) -> int:
     return ALL_GOOD
 
 
+def _add_export(commands):
+    parser = commands.add_parser(
+        "export",
+        help="write a model as programs that need no TensorFlow",
+        description="Writes a model's CNN, encoder and search as two LiteRT programs, and prints "
+        "where they are. Beside the weights, captioner finds them and starts at once.",
+    )
+    parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="NAME_OR_DIR")
+    parser.add_argument(
+        "output", nargs="?", type=Path, metavar="DIR", help="a new folder; default: in the model's"
+    )
+    parser.add_argument("--format", choices=("tflite",), default="tflite")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="let the CNN compute with 8-bit integers: faster, but some captions differ",
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(args) -> int:
+    from .export import write_programs
+
+    print(write_programs(ModelFolder.open(args.model), args.output, args.int8))
+    return ALL_GOOD
+
+
 def load_captioner(args: argparse.Namespace):
     """The `Captioner` that `args.model` names, with those decoding options that `args` has."""
     folder = ModelFolder.open(args.model)
@@ -155,9 +309,12 @@ def load_captioner(args: argparse.Namespace):
         decoding = replace(folder.decoding, **given)
     except ValueError as err:
         raise CaptionerError(str(err)) from err
+    from .export import programs_for
+    from .pipeline import Captioner
+
+    programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))
     with muted_stderr():
-        from .pipeline import Captioner
-    return Captioner.load(folder.path, decoding)
+        return Captioner.of(folder, decoding, programs)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 ENCODERS = ("lstm", "gru", "convolution")
 ATTENTIONS = ("additive", "multiplicative", "multi-head")
 NUM_HEADS = 4  # of multi-head attention
+ENGINES = ("auto", "lite", "keras")  # what runs a model: LiteRT programs, Keras, or what suits
 
 
 def _expect(condition: bool, expectation: str, **received):

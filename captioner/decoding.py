@@ -17,36 +17,16 @@ The rules, the same for every search:
 - Where no sentence satisfies the constraints, the hypothesis is empty and scores `-inf`.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from keras import ops, random, tree
 
+from .caption import DecodingResult
 from .config import DecodingOptions, _expect
 from .vocabulary import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 # Each halving is one more copy of the step in the graph; below this it no longer pays.
 MIN_CLIPS_TO_HALVE = 8
 TOP_K_CHUNK = 32
-
-
-class DecodingResult(NamedTuple):
-    """Hypotheses of each clip, best first.
-
-    Attributes:
-        token_ids: `(batch_size, num_captions, max_length)` int32, PAD after the last word.
-            START and END are not in it, a given beginning is.
-        sequence_length: `(batch_size, num_captions)` int32, words, END not counted.
-        scores: `(batch_size, num_captions)` float32, `log_prob / ((5 + n) / 6) ** length_penalty`
-            with n = `sequence_length + 1`, plus the coverage penalty where there is one.
-        attention_weights: `(batch_size, num_captions, max_length, memory_length)` float32, where
-            each word looked; zero after the last word. None without `attention_of`.
-    """
-
-    token_ids: object
-    sequence_length: object
-    scores: object
-    attention_weights: object = None
 
 
 def decode(
@@ -80,9 +60,11 @@ def decode(
             Greedy decoding and sampling put one in where the sentence would otherwise end.
         attention_of: `state -> (rows, memory_length)`, the attention weights of the step that
             gave this state. Exact zeros are taken for padding.
-        memory: nest of tensors `(batch_size, ...)` that the step is handed as its third argument,
-            repeated for it. The search then goes on with fewer clips as sentences end, which is
-            faster for an integer `batch_size` above a few.
+        memory: nest of tensors `(num_clips, ...)` that the step is handed as its third argument,
+            one row a clip, not one a hypothesis: nothing is copied, and all hypotheses of a clip
+            can look at it at once. At first `num_clips` is `batch_size` (times `num_captions` in
+            sampling); the search goes on with fewer clips as sentences end, which is faster for
+            an integer `batch_size` above a few.
         seed: for sampling: an integer or a `keras.random.SeedGenerator`.
 
     Raises:
@@ -185,7 +167,6 @@ def _search(
         """Goes on until no more than `enough` of the clips can be improved."""
         clips = ops.arange(num_clips, dtype="int32")[:, None]
         _, memory, forced, noise = given
-        memory = _repeat(memory, num_clips, beam_size)
 
         def extend(t, beam, finished):
             token_ids, log_probs, state, history = beam

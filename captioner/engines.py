@@ -1,20 +1,62 @@
-"""Features -> token ids: a caption model and its search, compiled for the backend at hand."""
+"""Features -> token ids: a caption model and its search, on Keras or as a LiteRT program.
 
+Keras runs on any device and with any options. A program is the same model and search, written
+once by `captioner.export` for the options of its model folder; it starts in a blink, on a CPU,
+and needs neither Keras nor TensorFlow.
+"""
+
+import hashlib
+import os
+from dataclasses import asdict, replace
 from functools import cache
+from pathlib import Path
+from threading import Lock
 
-import keras
 import numpy as np
-from keras import ops
 
+from .backbones import Backbone
+from .caption import DecodingResult
+from .checkpoint import ModelFolder
 from .config import DecodingOptions
-from .decoding import DecodingResult, decode
-from .model import CaptionModel
+from .errors import ModelError
+
+BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
+# The code that a program is made from, besides the weights.
+_SOURCES = (
+    "config vocabulary cnn backbones recurrence cells attention layers model decoding engines "
+    "export"
+).split()
+
+
+def search_with(model, options: DecodingOptions):
+    """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
+
+    Args:
+        model: a `CaptionModel`.
+        options: how to search.
+    """
+    from keras import ops
+
+    from .decoding import decode
+
+    def search(features, sequence_length):
+        memory, initial_state = model.encode(features, sequence_length)
+        return decode(
+            model.decode_step,
+            initial_state,
+            batch_size=ops.shape(features)[0],
+            options=options,
+            attention_of=lambda state: state["attention_weights"],
+            memory=memory,
+        )
+
+    return search
 
 
 class KerasEngine:
     """Runs encoder and search in one graph on whichever backend Keras has."""
 
-    def __init__(self, model: CaptionModel):
+    def __init__(self, model):
         self.model = model
         self._search = cache(self._compile)
 
@@ -28,27 +70,19 @@ class KerasEngine:
         Returns:
             A result of numpy arrays, a row a clip.
         """
+        from keras import ops
+
         sequence_length = np.array([len(clip) for clip in features], np.int32)
-        batch = np.zeros((len(features), max(sequence_length), *features[0].shape[1:]), np.float32)
-        for row, clip in zip(batch, features, strict=True):
-            row[: len(clip)] = clip
+        batch = np.stack([_pad(clip, max(sequence_length)) for clip in features])
         result = self._search(options)(batch, sequence_length)
         return DecodingResult(
             *(None if value is None else ops.convert_to_numpy(value) for value in result)
         )
 
     def _compile(self, options):
-        def search(features, sequence_length):
-            memory, initial_state = self.model.encode(features, sequence_length)
-            return decode(
-                self.model.decode_step,
-                initial_state,
-                batch_size=ops.shape(features)[0],
-                options=options,
-                attention_of=lambda state: state["attention_weights"],
-                memory=memory,
-            )
+        import keras
 
+        search = search_with(self.model, options)
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -67,3 +101,120 @@ class KerasEngine:
 
             return jax.jit(search)
         return search
+
+
+class Program:
+    """A LiteRT program: functions on numpy arrays by name, one call at a time."""
+
+    def __init__(self, path: Path, num_threads: int = 1):
+        """Opens a program.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(os.fspath(path), num_threads=num_threads)
+        except ValueError as err:
+            raise ModelError(f"{path}: damaged; delete the folder that it is in") from err
+        self._interpreter.allocate_tensors()  # or the first call would pay for it
+        self._runner = cache(self._interpreter.get_signature_runner)
+        self._lock = Lock()
+
+    def input_shape(self, function: str, name: str) -> tuple[int, ...]:
+        """Shape of an input, -1 where any size will do."""
+        details = self._runner(function).get_input_details()[name]
+        return tuple(map(int, details["shape_signature"]))
+
+    def __call__(self, function: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with self._lock:
+            return self._runner(function)(**inputs)
+
+
+class LiteEngine:
+    """Runs encoder and search as a LiteRT program: a clip at a time, because the size of a batch
+    is fixed when a program is written, and shorter clips padded to its number of frames.
+    """
+
+    def __init__(self, program: Program, decoding: DecodingOptions):
+        """Args:
+        program: what `captioner.export` wrote.
+        decoding: the options it was written for.
+        """
+        self.decoding = decoding
+        self._program = program
+
+    def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
+        """Searches for sentences; see `KerasEngine`.
+
+        Raises:
+            ValueError: the program was not written for these options, or for so many frames.
+        """
+        function = function_for(options, self.decoding)
+        if function is None:
+            raise ValueError(f"expected options like {self.decoding}, received: {options}")
+        most = self._program.input_shape(function, "features")[1]
+        longest = max(len(clip) for clip in features)
+        if longest > most:
+            raise ValueError(f"expected {most} frames at most, received: {longest}")
+        found = [
+            self._program(
+                function,
+                features=_pad(clip, most)[None],
+                sequence_length=np.array([len(clip)], np.int32),
+            )
+            for clip in features
+        ]
+        result = [np.concatenate([row[name] for row in found]) for name in DecodingResult._fields]
+        result = [x[:, : options.num_captions] for x in result]
+        *others, attention_weights = result
+        memory_length = attention_weights.shape[-1] // most * longest
+        return DecodingResult(*others, attention_weights[..., :memory_length])
+
+
+def functions(decoding: DecodingOptions) -> dict[str, DecodingOptions]:
+    """What a program for these options knows: their search, with all its captions, and greedy."""
+    best = replace(decoding, temperature=0.0, top_k=0, top_p=1.0, num_captions=1)
+    known = {"greedy": replace(best, beam_size=1)}
+    if best.beam_size > 1:
+        known["beam"] = replace(best, num_captions=best.beam_size)
+    return known
+
+
+def function_for(options: DecodingOptions, decoding: DecodingOptions) -> str | None:
+    """Name of the search for `options` in a program for `decoding`, if there is one.
+
+    The best captions are the same however many are asked for.
+    """
+    wanted = {**asdict(options), "num_captions": None}
+    for name, known in functions(decoding).items():
+        if {**asdict(known), "num_captions": None} == wanted:
+            return name
+    return None
+
+
+def lite_backbone(folder: ModelFolder, program: Program) -> Backbone:
+    """The backbone of a model folder as a LiteRT program."""
+    _, height, width, _ = program.input_shape("features", "frames")
+    config = folder.model
+    regions = () if config.num_regions == 1 else (config.num_regions,)
+    return Backbone(
+        folder.backbone,
+        (height, width),
+        (*regions, config.feature_dim),
+        lambda frames: program("features", frames=frames)["features"],
+    )
+
+
+def made_of(folder: ModelFolder) -> str:
+    """What programs are made of, in 16 digits: this code, and all that a model folder holds."""
+    digest = hashlib.sha256(folder.digest().encode())
+    for module in _SOURCES:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _pad(clip, num_frames):
+    padding = [(0, num_frames - len(clip))] + [(0, 0)] * (clip.ndim - 1)
+    return np.pad(np.asarray(clip, np.float32), padding)

@@ -113,17 +113,21 @@ class CaptionModel(keras.Model):
         """Takes one word and says how likely each next one is.
 
         Args:
-            token_ids: the last words, `(batch_size,)`.
+            token_ids: the last words, `(rows,)`: one hypothesis a clip or several, side by side.
             state: of the step before, or `encode`'s.
-            memory: `encode`'s.
+            memory: `encode`'s, of `batch_size` clips.
 
         Returns:
-            `(logits, state)`, logits `(batch_size, vocab_size)`; the state's
-            `attention_weights`, `(batch_size, memory_length)`, tell where this step looked.
+            `(logits, state)`, logits `(rows, vocab_size)`; the state's `attention_weights`,
+            `(rows, memory_length)`, tell where this step looked.
         """
         words = self.embedding(token_ids)
         query, reader = self.reader.step(words, state["reader"])
-        context, attention_weights = self.attention(query, *memory)
+        # A clip's hypotheses look together, so that its memory is not read once for each.
+        queries = ops.reshape(query, (ops.shape(memory.mask)[0], -1, self.config.units))
+        context, attention_weights = self.attention(queries, *memory)
+        context = ops.reshape(context, (-1, context.shape[-1]))  # (rows, units)
+        attention_weights = ops.reshape(attention_weights, ops.shape(state["attention_weights"]))
         answer = ops.concatenate([query, context], axis=-1)
         spoken, speaker = self.speaker.step(answer, state["speaker"])
         logits = self._logits(spoken, context)

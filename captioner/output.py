@@ -1,18 +1,27 @@
-"""Captions -> lines of text."""
+"""Captions -> text: JSON Lines, CSV, plain text, SubRip and WebVTT."""
 
+import csv
+import io
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from .caption import Caption, Failure
+from .caption import Candidate, Caption, Failure, Segment
+
+COLUMNS = ("video", "start", "end", "caption", "score", "duration", "model", "error")
 
 
 def to_json(result: Caption | Failure) -> str:
-    """A row `{"video", "caption", "score", "duration", "model", "error"}`, without line break.
+    """A row of JSON, without line break.
 
-    What a row has no value for is null: `error` of a caption; `caption`, `score` and
-    `duration` of a failure.
+    Its fields are `video`, `caption`, `score`, `duration`, `model`, `error`, `size` and
+    `modified`; what a row has no value for is null: `error` of a caption; `caption`, `score` and
+    `duration` of a failure. With segments there is `segments` too: of each `start`, `end`,
+    `caption` and `score`.
     """
     row = dict.fromkeys(("video", "caption", "score", "duration", "model", "error"))
     row |= {"video": result.video, "model": result.model}
+    row |= {"size": result.size, "modified": result.modified}
     if isinstance(result, Failure):
         row |= {"error": result.error}
     else:
@@ -21,14 +30,137 @@ def to_json(result: Caption | Failure) -> str:
             "score": round(result.score, 4),
             "duration": round(result.duration, 3),
         }
-    return json.dumps(row, ensure_ascii=False)
+        if result.segments:
+            row["segments"] = [
+                {
+                    "start": round(segment.start, 3),
+                    "end": round(segment.end, 3),
+                    "caption": segment.text,
+                    "score": round(segment.score, 4),
+                }
+                for segment in result.segments
+            ]
+    text = json.dumps(row, ensure_ascii=False)
+    # A path that is no Unicode can only be told in escapes.
+    return text if text.isascii() or _is_unicode(text) else json.dumps(row)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def from_json(row: str | bytes) -> Caption | Failure:
+    """The reverse of `to_json`, as far as a row tells.
+
+    Raises:
+        ValueError: this is no such row.
+    """
+    try:
+        row = json.loads(row)
+        file = {"size": row["size"], "modified": row["modified"]}
+        if row["error"] is not None:
+            return Failure(row["video"], row["error"], row["model"], **file)
+        candidates = (Candidate(row["caption"], row["score"]),)
+        segments = tuple(
+            Segment(
+                segment["start"], segment["end"], (Candidate(segment["caption"], segment["score"]),)
+            )
+            for segment in row.get("segments", ())
+        )
+        return Caption(
+            row["video"], candidates, row["duration"], row["model"], segments=segments, **file
+        )
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"expected a row of captions, found: {row!r}") from err
 
 
 def to_text(result: Caption | Failure) -> str:
-    """The clip's path, a tab and its sentence, or why there is none; without line break."""
+    """The clip's path, a tab and its sentence, or why there is none; without line break.
+
+    With segments a line each, their times between path and sentence.
+    """
     if isinstance(result, Failure):
         return f"{result.video}\t[not captioned: {result.error}]"
-    return f"{result.video}\t{result.text}"
+    if not result.segments:
+        return f"{result.video}\t{result.text}"
+    return "\n".join(
+        f"{result.video}\t{_clock(segment.start)} - {_clock(segment.end)}\t{segment.text}"
+        for segment in result.segments
+    )
 
 
-FORMATS = {"jsonl": to_json, "text": to_text}
+def to_csv(result: Caption | Failure) -> str:
+    """A line of `COLUMNS` a segment, or one for the whole; without the last line break."""
+    if isinstance(result, Failure):
+        lines = [(result.video, "", "", "", "", "", result.model, result.error)]
+    else:
+        whole = Segment(0.0, result.duration, result.candidates)
+        lines = [
+            (
+                result.video,
+                round(segment.start, 3),
+                round(segment.end, 3),
+                segment.text,
+                round(segment.score, 4),
+                round(result.duration, 3),
+                result.model,
+                "",
+            )
+            for segment in result.segments or [whole]
+        ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()[:-1]
+
+
+def to_srt(result: Caption | Failure) -> str:
+    """SubRip: a cue a segment, or one from the first frame to the last."""
+    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(_cues(result, ","), 1))
+
+
+def to_vtt(result: Caption | Failure) -> str:
+    """WebVTT, likewise."""
+    return "\n".join(["WEBVTT\n", *_cues(result, ".")])
+
+
+def _cues(result, point):
+    if isinstance(result, Failure):
+        return
+    for segment in result.segments or [Segment(0.0, result.duration, result.candidates)]:
+        # A still picture has no duration, and a cue of none would not be shown.
+        end = segment.end if segment.end > segment.start else segment.start + 1
+        times = f"{_clock(segment.start)} --> {_clock(end)}".replace(".", point)
+        yield f"{times}\n{segment.text}\n"
+
+
+def _clock(seconds: float) -> str:
+    milliseconds = round(1000 * seconds)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write captions.
+
+    Attributes:
+        write: a caption or failure -> its text, without the last line break.
+        suffix: of a file in this format.
+        header: the first line of a file, where it has one.
+        one_file: whether the captions of many videos make one file, or one each.
+    """
+
+    write: Callable[[Caption | Failure], str]
+    suffix: str
+    header: str = ""
+    one_file: bool = True
+
+
+FORMATS = {
+    "jsonl": Format(to_json, ".jsonl"),
+    "text": Format(to_text, ".txt"),
+    "csv": Format(to_csv, ".csv", header=",".join(COLUMNS)),
+    "srt": Format(to_srt, ".srt", one_file=False),
+    "vtt": Format(to_vtt, ".vtt", one_file=False),
+}

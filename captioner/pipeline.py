@@ -1,16 +1,25 @@
 """A video in, a caption out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .backbones import Backbone
+from .batch import caption_files, num_cores
 from .caption import Candidate, Caption, Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder
 from .config import DecodingOptions, SamplingOptions
-from .engines import KerasEngine
-from .errors import VideoError
+from .engines import (
+    BACKBONE_PROGRAM,
+    CAPTIONER_PROGRAM,
+    KerasEngine,
+    LiteEngine,
+    Program,
+    lite_backbone,
+)
+from .export import programs_for
+from .reading import Reader, ReadingLimits, Request
 from .video import read_frames
 from .vocabulary import Vocabulary, join
 
@@ -25,7 +34,7 @@ class Captioner:
     def __init__(
         self,
         backbone: Backbone,
-        engine: KerasEngine,
+        engine: KerasEngine | LiteEngine,
         vocabulary: Vocabulary,
         sampling: SamplingOptions,
         decoding: DecodingOptions,
@@ -41,29 +50,41 @@ class Captioner:
 
     @classmethod
     def load(
-        cls, model: str | Path = DEFAULT_MODEL, decoding: DecodingOptions | None = None
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        decoding: DecodingOptions | None = None,
+        engine: str = "auto",
     ) -> "Captioner":
         """Loads a model.
 
         Args:
             model: the name of a model that ships with the package, or a model folder.
             decoding: how to search for sentences; by default as the model folder says.
+            engine: `lite`, LiteRT programs, which start at once on a CPU; `keras`; or `auto`:
+                `lite` without a GPU, where the model's programs search that way.
 
         Raises:
-            ModelError: the model folder is missing or not whole.
+            ModelError: the model folder is missing or not whole, or has no programs for `lite`.
         """
         folder = ModelFolder.open(model)
-        return cls(
-            folder.load_backbone(),
-            KerasEngine(folder.load_model()),
-            folder.vocabulary,
-            folder.sampling,
-            decoding or folder.decoding,
-            folder.name,
-        )
+        decoding = decoding or folder.decoding
+        return cls.of(folder, decoding, programs_for(folder, decoding, engine))
+
+    @classmethod
+    def of(
+        cls, folder: ModelFolder, decoding: DecodingOptions, programs: Path | None
+    ) -> "Captioner":
+        """Loads a model; `programs` is what `captioner.export.programs_for` chose."""
+        if programs is None:
+            backbone, engine = folder.load_backbone(), KerasEngine(folder.load_model())
+        else:
+            backbone = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM, num_cores()))
+            # Its products are too small to share among cores.
+            engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
+        return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.name)
 
     def caption(self, video: str | Path) -> Caption:
-        """Captions one clip.
+        """Captions one clip, read in this process.
 
         Raises:
             VideoError: the file is no video, or has no frame that can be decoded.
@@ -73,28 +94,78 @@ class Captioner:
         times = tuple(map(float, clip.times))
         return Caption(str(video), candidates, clip.duration, self.name, times)
 
-    def caption_many(self, videos: Iterable[str | Path]) -> Iterator[Caption | Failure]:
-        """Captions clips in their order; one that cannot be read gives a `Failure`."""
-        for video in videos:
-            try:
-                yield self.caption(video)
-            except VideoError as err:
-                yield Failure(str(video), str(err), self.name)
+    def caption_many(
+        self,
+        videos: Iterable[str | Path],
+        segments: float | str | None = None,
+        workers: int | None = None,
+        limits: ReadingLimits | None = None,
+    ) -> Iterator[Caption | Failure]:
+        """Captions videos in their order, as many as there are, in bounded memory.
+
+        Child processes read the next ones meanwhile, each within its limits, so no file can
+        hang, crash or balloon this process.
+
+        Args:
+            videos: paths, taken one by one; they may come from a generator.
+            segments: also captions stretches of so many seconds; or `shots`, which end where
+                the picture changes.
+            workers: how many child processes read; by default one a core.
+            limits: what one file may use.
+
+        Yields:
+            A `Caption`, or for a file that cannot be read a `Failure`.
+        """
+        readers = [Reader(limits) for _ in range(workers or num_cores())]
+        return caption_files(self, videos, segments, readers)
+
+    def request(self, video: str | Path, segments: float | str | None = None) -> Request:
+        """What has to be read of a video for its caption."""
+        size = self.backbone.input_size
+        return Request(str(video), self.sampling.num_frames, size, segments=segments)
+
+    def look(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Features of clips from their frames, looked at together.
+
+        Args:
+            frames: of each clip, uint8 RGB, `(num_frames, *input_size, 3)`.
+
+        Returns:
+            Of each clip, float32, `(num_frames, *feature_shape)`.
+        """
+        if not frames:
+            return []
+        features = self.backbone(np.concatenate(frames))
+        return np.split(features, np.cumsum([len(clip) for clip in frames])[:-1])
 
     def describe(self, features: np.ndarray) -> tuple[Candidate, ...]:
         """Sentences for the features of a clip, `(num_frames, *feature_shape)`, best first."""
-        result = self.engine([features], self.decoding)
-        return tuple(
-            self._candidate(*found, num_frames=len(features))
-            for found in zip(
-                result.token_ids[0], result.scores[0], result.attention_weights[0], strict=True
-            )
-        )
+        [candidates] = self.describe_many([features])
+        return candidates
 
-    def _candidate(self, token_ids, score, attention_weights, num_frames):
+    def describe_many(self, features: Sequence[np.ndarray]) -> list[tuple[Candidate, ...]]:
+        """Sentences for each clip, best first, from the features of each."""
+        if not features:
+            return []
+        result = self.engine(list(features), self.decoding)
+        found = zip(
+            features, result.token_ids, result.scores, result.attention_weights, strict=True
+        )
+        return [
+            tuple(
+                self._candidate(*candidate, num_frames=len(clip), longest=longest)
+                for candidate in zip(*candidates, strict=True)
+            )
+            for longest in [max(map(len, features))]
+            for clip, *candidates in found
+        ]
+
+    def _candidate(self, token_ids, score, attention_weights, num_frames, longest):
         words = tuple(self.vocabulary.words(token_ids))
-        num_regions = attention_weights.shape[1] // num_frames
-        weights = attention_weights[: len(words)].reshape(len(words), num_frames, num_regions)
+        num_regions = attention_weights.shape[1] // longest
+        weights = attention_weights[: len(words)].reshape(len(words), longest, num_regions)
+        # Copied, lest it hold on to those of all steps and hypotheses.
+        weights = weights[:, :num_frames].copy()
         return Candidate(to_sentence(join(words)), float(score), words, weights)
 
 

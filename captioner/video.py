@@ -4,29 +4,34 @@ import logging
 import os
 import re
 import stat
-from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
+from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+import av
 import cv2
 import numpy as np
 
-from captioner.errors import VideoError
+from .errors import VideoError
+from .sampling import Timeline
+from .straight import Reading, check_pixels, packet_timeline
+from .stream import Stream, Unplannable
 
 SUFFIXES = tuple(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
     " .bmp .jpeg .jpg .png .tif .tiff .webp".split()
 )
 
+_SORTED_TOGETHER = 10_000
 _log = logging.getLogger(__name__)
 _stderr_lock = Lock()
 
-_FALLBACK_FPS = 25.0
 # Pictures that may move; FFmpeg knows how many frames there are, and their times.
 _MAY_MOVE = (b"GIF8", b"\x89PNG")
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
@@ -47,9 +52,9 @@ class Clip:
     Attributes:
         frames: uint8 RGB, `(num_frames, height, width, 3)`, in order, no frame twice.
         times: float64, `(num_frames,)`, seconds from the first frame of the file.
-        duration: seconds from the first frame to the end of the last one, whose own time on
-            screen, which files seldom tell, is taken as the median of the others'. 0.0 for
-            a still picture.
+        duration: seconds that the file, or the stretch of it that was asked for, lasts: up to
+            the end of its last frame, whose own time on screen, which files seldom tell, is
+            taken as the median of the others'. 0.0 for a still picture.
     """
 
     frames: np.ndarray
@@ -57,8 +62,26 @@ class Clip:
     duration: float
 
 
+class Sample(NamedTuple):
+    """A look at a video.
+
+    Attributes:
+        time: seconds from the first frame of the file.
+        frame: uint8 RGB, `(height, width, 3)`.
+        duration: of the file, seconds.
+    """
+
+    time: float
+    frame: np.ndarray
+    duration: float
+
+
 def read_frames(
-    path: str | os.PathLike, num_frames: int, size: tuple[int, int] | None = None
+    path: str | os.PathLike,
+    num_frames: int,
+    size: tuple[int, int] | None = None,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Clip:
     """Samples frames evenly over the time a clip lasts.
 
@@ -78,29 +101,73 @@ def read_frames(
         num_frames: how many frames to take, at least 1.
         size: `(height, width)` in pixels that every frame is squashed to (area
             interpolation); None keeps the size of the first frame.
+        start: seconds from the first frame of the file, where the stretch to sample begins.
+            A still picture is the same at all times.
+        end: seconds, where it ends, itself left out; None is the end of the file.
 
     Raises:
-        VideoError: the file is missing, not allowed to be read, no video, or without a frame
-            that can be decoded.
+        VideoError: the file is missing, not allowed to be read, no video, without a frame that
+            can be decoded, or over before `start`.
     """
     if num_frames < 1:
         raise ValueError(f"expected num_frames >= 1, received: num_frames={num_frames!r}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
-    _quieten()
-    head = _read_head(path)
-    # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
-    name = os.path.abspath(path)
+    if not 0 <= start < (inf if end is None else end):
+        raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
+    name, is_picture = _inspect(path)
+    with _in_plain_words(path):
+        if is_picture:
+            return _read_picture(path, name, size)
+        return _read_stream(path, name, num_frames, size, start, inf if end is None else end)
+
+
+def read_steadily(
+    path: str | os.PathLike, step: float, size: tuple[int, int] | None = None
+) -> Iterator[Sample]:
+    """Looks at a video once every `step` seconds, from its beginning to its end.
+
+    Frames come as they are decoded, so memory does not grow with the length of the video.
+
+    Args:
+        path: as for `read_frames`.
+        step: seconds; the frame on screen in the middle of each is taken, none twice.
+        size: as for `read_frames`.
+
+    Raises:
+        VideoError: as for `read_frames`, and if the file breaks off.
+    """
+    if not 0 < step < inf:
+        raise ValueError(f"expected step > 0 seconds, received: {step=}")
+    name, is_picture = _inspect(path)
+    with _in_plain_words(path):
+        if is_picture:
+            clip = _read_picture(path, name, size)
+            yield Sample(0.0, clip.frames[0], 0.0)
+            return
+        last = -1.0
+        for time, frame, duration in _steadily(path, name, step):
+            if time > last:  # what was read by packets comes again where that broke off
+                size = size or frame.shape[:2]
+                yield Sample(time, _fit(frame, size), duration)
+                last = time
+        if last < 0:
+            raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+
+
+def _steadily(path, name: str, step: float) -> Iterator[tuple[float, np.ndarray, float]]:
     try:
-        is_picture = cv2.haveImageReader(name)
-        if is_picture and head.startswith(_MAY_MOVE):
-            is_picture = _scan(name, demux_only=True).times.size < 2
-        clip = _read_picture(name, size) if is_picture else _read_stream(name, num_frames, size)
-    except cv2.error as err:
-        raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
-    if clip is None:
-        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
-    return clip
+        with Stream(name) as stream:
+            check_pixels(path, stream.width, stream.height)
+            duration = stream.timeline.duration
+            chosen = stream.near(stream.timeline.every(step), step / 2)
+            yield from ((*found, duration) for found in stream.frames(chosen))
+            return
+    except (av.FFmpegError, Unplannable) as err:
+        _log.debug("%s: read straight through: %s", path, err)
+    times, duration = timeline = packet_timeline(path, name)
+    for index, frame in Reading(path, name).frames(timeline.every(step)):
+        yield float(times[index]), frame, duration
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -111,28 +178,56 @@ def is_video(path: str | os.PathLike) -> bool:
 def find_videos(folder: str | os.PathLike, recursive: bool = False) -> Iterator[Path]:
     """Yields the videos and pictures of a folder in the order of their paths, one by one.
 
-    Hidden files and folders are skipped, and links to folders are not followed, so no loop
-    of links can be entered. A subfolder that cannot be listed is logged and passed over.
+    Memory is bounded: of a folder of more than ten thousand entries, so many at a time are put
+    in order. Hidden files and folders are skipped, and links to folders are not followed, so no
+    loop of links can be entered. A subfolder that cannot be listed is logged and passed over.
 
     Raises:
         VideoError: `folder` itself cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            entries = sorted(entries, key=lambda entry: entry.name)
+            while some := sorted(islice(entries, _SORTED_TOGETHER), key=lambda entry: entry.name):
+                for entry in some:
+                    yield from _videos_of(entry, recursive)
     except OSError as err:
         raise VideoError(f"{folder}: cannot be listed, {err.strerror}; name a folder") from err
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                try:
-                    yield from find_videos(entry.path, recursive=True)
-                except VideoError as err:
-                    _log.warning("%s", err)
-        elif is_video(entry.name) and os.path.isfile(entry.path):
-            yield Path(entry.path)
+
+
+def _videos_of(entry: os.DirEntry, recursive: bool) -> Iterator[Path]:
+    if entry.name.startswith("."):
+        return
+    if entry.is_dir(follow_symlinks=False):
+        if recursive:
+            try:
+                yield from find_videos(entry.path, recursive=True)
+            except VideoError as err:
+                _log.warning("%s", err)
+    elif is_video(entry.name) and os.path.isfile(entry.path):
+        yield Path(entry.path)
+
+
+def _inspect(path) -> tuple[str, bool]:
+    """Returns the name to give to decoders, and whether it is a picture that stands still."""
+    _quieten()
+    head = _read_head(path)
+    # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
+    name = os.path.abspath(path)
+    with _in_plain_words(path):
+        is_picture = cv2.haveImageReader(name)
+        if is_picture and head.startswith(_MAY_MOVE):
+            is_picture = packet_timeline(path, name).times.size < 2
+    return name, is_picture
+
+
+@contextmanager
+def _in_plain_words(path) -> Iterator[None]:
+    try:
+        yield
+    except cv2.error as err:
+        if err.code == cv2.Error.STS_NO_MEM:
+            raise VideoError(f"{path}: needs more memory than there is; make it smaller") from err
+        raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
 
 
 def _read_head(path) -> bytes:
@@ -152,85 +247,66 @@ def _read_head(path) -> bytes:
     return head
 
 
-def _read_picture(name: str, size) -> Clip | None:
+def _read_picture(path, name: str, size) -> Clip:
     with _muted_stderr():
         frame = cv2.imread(name)
     if frame is None:
-        return None
+        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
     return Clip(_fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
 
 
-def _read_stream(name: str, num_frames: int, size) -> Clip | None:
-    """Plans on the timestamps of the packets, which cost next to nothing, then decodes once.
+def _read_stream(path, name: str, num_frames: int, size, start: float, end: float) -> Clip:
+    """Reads what is needed where packets tell it, else everything."""
+    try:
+        with Stream(name) as stream:
+            timeline = stream.timeline
+            check_pixels(path, stream.width, stream.height)
+            _check_start(path, timeline, start)
+            chosen = timeline.choose(num_frames, start, end)
+            reach = (min(end, timeline.duration) - start) / len(chosen) / 2
+            found = _fit_all(stream.frames(stream.near(chosen, reach)), size)
+    except (av.FFmpegError, Unplannable) as err:
+        _log.debug("%s: read straight through: %s", path, err)
+        timeline, found = _read_straight(path, name, num_frames, size, start, end)
+        if len(timeline.times):
+            _check_start(path, timeline, start)
+    if not found:
+        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+    times = np.array(list(found))
+    return Clip(np.stack(list(found.values())), times, min(end, timeline.duration) - start)
+
+
+def _read_straight(path, name: str, num_frames: int, size, start: float, end: float):
+    """Plans on the timestamps of the packets, then decodes once.
 
     The decoded frames have the last word: where they tell of another choice (damaged or
     hidden packets), that choice is read in a second pass.
     """
-    wanted = _choose(_scan(name, demux_only=True), num_frames)
+    wanted = packet_timeline(path, name).choose(num_frames, start, end)
+    reading = Reading(path, name)
     for _ in range(2):
-        found = _scan(name, wanted, size)
-        planned, wanted = wanted, _choose(found, num_frames)
+        found = _fit_all(reading.frames(wanted), size)
+        planned, wanted = wanted, reading.timeline.choose(num_frames, start, end)
         if np.array_equal(planned, wanted):
             break
-    if not found.frames:
-        return None
-    frames = np.stack(list(found.frames.values()))
-    return Clip(frames, found.times[list(found.frames)], found.duration)
+    times = reading.timeline.times
+    return reading.timeline, {times[index]: frame for index, frame in found.items()}
 
 
-class _Scan(NamedTuple):
-    frames: dict[int, np.ndarray]  # by index, as wanted
-    times: np.ndarray  # of all frames, seconds from the first one
-    duration: float
+def _fit_all(found: Iterable[tuple[float, np.ndarray]], size) -> dict[float, np.ndarray]:
+    """BGR frames as RGB and of one size, by what they came with."""
+    fitted = {}
+    for key, frame in found:
+        size = size or frame.shape[:2]  # a stream may change its size on the way
+        fitted[key] = _fit(frame, size)
+    return fitted
 
 
-def _scan(name: str, wanted=(), size=None, demux_only: bool = False) -> _Scan:
-    """Reads a file from end to end and keeps the frames whose indices are wanted.
-
-    Every frame has to be decoded on the way (`grab`), but only the wanted ones are converted
-    to pixels (`retrieve`). With `demux_only` packets are listed and nothing is decoded.
-    """
-    wanted = set(map(int, wanted))
-    frames, stamps = {}, array("d")
-    capture = cv2.VideoCapture(
-        name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1] if demux_only else []
-    )
-    try:
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        while capture.grab():
-            if len(stamps) in wanted:
-                decoded, frame = capture.retrieve()
-                if decoded:
-                    # A stream may change its size on the way; the first frame decides.
-                    size = size or frame.shape[:2]
-                    frames[len(stamps)] = _fit(frame, size)
-            stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-    finally:
-        capture.release()
-    # Packets come in the order of decoding, frames in the order of showing.
-    stamps = np.sort(stamps) if demux_only else np.asarray(stamps)
-    return _Scan(frames, *_timeline(stamps / 1000, fps))
-
-
-def _timeline(stamps: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
-    """Turns timestamps `(num_frames,)` into times from zero and a duration, all in seconds."""
-    rises = np.isfinite(stamps).all() and (np.diff(stamps) >= 0).all()
-    fps = fps if 0.01 <= fps <= 1000 else _FALLBACK_FPS
-    if not rises or np.ptp(stamps[[0, -1]] if len(stamps) else 0) == 0:
-        stamps = np.arange(len(stamps)) / fps
-    times = stamps - stamps[:1]
-    last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
-    return times, float(times[-1] + last) if len(times) else 0.0
-
-
-def _choose(found: _Scan, num_frames: int) -> np.ndarray:
-    """Returns the indices, all different and rising, of the frames to take."""
-    count = min(num_frames, len(found.times))
-    order = np.arange(count)
-    middles = (order + 0.5) * (found.duration / max(count, 1))
-    on_screen = np.searchsorted(found.times, middles, side="right") - 1
-    rising = np.maximum.accumulate(on_screen - order) + order
-    return np.minimum(rising, len(found.times) - count + order)
+def _check_start(path, timeline: Timeline, start: float):
+    if timeline.duration <= start:
+        raise VideoError(
+            f"{path}: is over after {timeline.duration:.1f} s; name a stretch that begins before"
+        )
 
 
 def _fit(frame: np.ndarray, size) -> np.ndarray:
@@ -241,12 +317,8 @@ def _fit(frame: np.ndarray, size) -> np.ndarray:
 
 
 @cache
-def _quieten() -> None:
-    """Silences FFmpeg and OpenCV, once, before the first file; what users set stands.
-
-    FFmpeg's level is read from the environment when a process opens its first video.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+def _quieten():
+    """Silences OpenCV, once; what users set stands."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 

@@ -1,6 +1,7 @@
 """Words <-> token ids."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,19 +9,33 @@ from pathlib import Path
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
 
-# A word, a hyphenated word, or what follows an apostrophe ("man's" and "man 's" are both
-# "man", "'s"), which `Vocabulary.decode` joins to the word before it.
-_TOKEN = re.compile(r"(?<=\w)'\w+|'s\b|\w+(?:-\w+)*")
+# Vowel signs, accents and joiners, which are no letters to Python but no end of a word either.
+_MARKS = "".join(c for c in map(chr, range(0x300, 0xFE00)) if unicodedata.category(c)[0] == "M")
+_MARKS += "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+# Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: a character is a word.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf"
+_UNSPACED += "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CHARACTER = rf"(?=[{_UNSPACED}])\w[{_MARKS}]*"
+_LETTER = rf"(?:[^\W{_UNSPACED}][{_MARKS}]*)"
+
+# Such a character, a word, a hyphenated word, or what follows an apostrophe ("man's" and "man 's"
+# are both "man", "'s"), which `join` puts to the word before it.
+_TOKEN = re.compile(rf"{_CHARACTER}|(?<=\w)'{_LETTER}+|'s\b|{_LETTER}+(?:-{_LETTER}+)*")
+_GAP = re.compile(rf"(?<=[{_UNSPACED}]) (?=[{_UNSPACED}])")
 
 
 def tokenize(sentence: str) -> list[str]:
-    """Splits a sentence into lower-case words; punctuation is dropped."""
-    return _TOKEN.findall(sentence.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower())
+    """Splits a sentence into lower-case words; punctuation and emoji are dropped.
+
+    Of scripts written without spaces every character is a word.
+    """
+    sentence = sentence.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    return _TOKEN.findall(unicodedata.normalize("NFC", sentence).lower())
 
 
 def join(words: Iterable[str]) -> str:
     """Puts words together, as `tokenize` would split them."""
-    return " ".join(words).replace(" '", "'")
+    return _GAP.sub("", " ".join(words).replace(" '", "'"))
 
 
 class Vocabulary:

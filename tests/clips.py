@@ -64,9 +64,13 @@ def make_frame_rate_variable(path, milliseconds):
     path.write_bytes(_edit_boxes(data, b"moov/trak/mdia/minf/stbl/stts", lambda _: table))
 
 
-def turn_by_90_degrees(path):
+def turn(path, quarters=1):
     """Writes into an MP4 that it is to be shown turned clockwise, as a phone held upright does."""
-    matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    one = 1 << 16
+    matrix = struct.pack(
+        ">9i", cosine * one, sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30
+    )
     edit = lambda payload: payload[:40] + matrix + payload[76:]  # noqa: E731
     path.write_bytes(_edit_boxes(path.read_bytes(), b"moov/trak/tkhd", edit))
 

@@ -38,12 +38,21 @@ def draw_shape_clip(path, colour, shape, num_frames=20, fps=10):
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keeps what the tests write into the user's cache apart from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def tiny_cnn(tmp_path_factory):
     """A folder as `captioner distill` writes it, with an untrained CNN."""
     import keras
 
-    from captioner.backbones import build_cnn
+    from captioner.cnn import build_cnn
 
     folder = tmp_path_factory.mktemp("cnn")
     keras.utils.set_random_seed(1)

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from captioner.backbones import build_cnn, fold_batch_normalization, load_backbone
+from captioner.backbones import load_backbone
+from captioner.cnn import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
 from captioner.errors import ModelError
 

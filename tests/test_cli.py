@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from captioner.cli import main
@@ -27,7 +28,7 @@ def test_good_and_bad_files_in_input_order(tiny_model, tmp_path, capsys):
     assert [row["video"] for row in rows] == paths
     assert [row["error"] is None for row in rows] == [True, False, False, True, False, True]
     for row in rows:
-        assert list(row) == ["video", "caption", "score", "duration", "model", "error"]
+        assert list(row) == "video caption score duration model error size modified".split()
         assert row["model"] == "tiny"
         if row["error"] is None:
             assert row["caption"].endswith(".")
@@ -108,6 +109,16 @@ def test_from_python(tiny_model, tmp_path):
     assert caption.duration == pytest.approx(2.0, abs=0.2)
     with pytest.raises(VideoError, match=r"none\.avi"):
         captioner.caption(tmp_path / "none.avi")
+
+    draw_shape_clip(tmp_path / "b.avi", "blue", "square", num_frames=2)
+    names = ["b.avi", "none.avi", "a.avi"]
+    short, failure, many = captioner.caption_many((tmp_path / n for n in names), workers=2)
+    assert many.text == caption.text
+    assert many.score == pytest.approx(caption.score, abs=1e-4)
+    weights, expected = (c.candidates[0].attention_weights for c in (many, caption))
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    assert short.candidates[0].attention_weights.shape[1:] == (2, 4)
+    assert "none.avi" in failure.error
 
 
 def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):

@@ -256,7 +256,8 @@ def test_search_with_memory_goes_on_with_fewer_clips_and_finds_the_same(monkeypa
         number = state["number"]
         began = ops.cast(number >= 0, "int32")
         number = ops.clip(number * NUM_WORDS + 1 + token_ids - 4, 0, len(SENTENCES) - 1) * began
-        rows = ops.arange(token_ids.shape[0]) * len(SENTENCES) + number
+        per_memory = token_ids.shape[0] // memory["logits"].shape[0]
+        rows = ops.arange(token_ids.shape[0]) // per_memory * len(SENTENCES) + number
         chosen = ops.take(ops.reshape(memory["logits"], (-1, VOCAB_SIZE)), rows, axis=0)
         weights = ops.take(ops.reshape(memory["attention"], (-1, MEMORY_LENGTH)), rows, axis=0)
         return chosen, {"number": number, "attention": weights}

@@ -1,39 +1,24 @@
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from captioner.cli import main
-from training.evaluate import most_common_sentence
-from training.manifest import LabelledClip
-from training.metrics import score
+from captioner.pipeline import Captioner
+from captioner.vocabulary import PAD_ID
+from training.evaluate import evaluate
+from training.manifest import LabelledClip, read_labels
 
 
-def test_perfect_and_hopeless_sentences():
-    references = [["A dog runs.", "the dog is running"], ["Two men talk."], ["A red car."]]
-    scores, cider = score(["a dog runs", "two men talk", "a red car"], references)
-    assert scores["bleu_1"] == pytest.approx(1)
-    assert scores["rouge_l"] == pytest.approx(1)
-    assert min(cider) > 2
-    scores, cider = score(["zebra"] * 3, references)
-    assert scores["bleu_1"] == pytest.approx(0, abs=1e-6)
-    assert scores["cider"] == 0
-    assert cider == [0, 0, 0]
-
-
-def test_bleu_by_hand():
-    # "the" twice, once in the reference, of three words: 1-gram precision clipped to 2/3;
-    # hypothesis and reference are as long, so no brevity penalty.
-    scores, _ = score(["the the cat"], [["the cat sat"]])
-    assert scores["bleu_1"] == pytest.approx(2 / 3)
-    assert scores["bleu_2"] == pytest.approx((2 / 3 * 1 / 2) ** 0.5)
-
-
-def test_most_common_sentence(tmp_path):
-    clips = [
-        LabelledClip(tmp_path, ("A dog runs.", "One.")),
-        LabelledClip(tmp_path, ("a dog runs", "Two.")),
-    ]
-    assert most_common_sentence(clips) == "a dog runs"
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """METEOR takes seconds to start; `test_metrics` has it."""
+    monkeypatch.setenv("PATH", "")
 
 
 def test_unreadable_clips_are_counted_and_told(tiny_model, labelled_clips, tmp_path, capsys):
@@ -50,17 +35,62 @@ def test_unreadable_clips_are_counted_and_told(tiny_model, labelled_clips, tmp_p
 
 
 def test_evaluate_command(tiny_model, labelled_clips, tmp_path, capsys):
+    learned = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
+    tests = []
+    for row in learned:
+        source = labelled_clips.parent / row["video"]
+        row["video"] = str(source)
+        copy = shutil.copy(source, tmp_path / f"test-{source.name}")
+        tests.append({**row, "video": str(copy), "split": "test"})
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((48, 64, 3), np.uint8))
+    tests.append({"image": "picture.png", "caption": "Nothing.", "split": "test"})
     labels = tmp_path / "labels.jsonl"
-    rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
-    rows = [{**row, "video": str(labelled_clips.parent / row["video"])} for row in rows]
-    rows += [{**row, "split": "test"} for row in rows]
-    labels.write_text("\n".join(map(json.dumps, rows)))
+    labels.write_text("\n".join(map(json.dumps, learned + tests)))
     out = tmp_path / "scores.json"
     assert main(["evaluate", str(tiny_model), str(labels), "--output", str(out)]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["num_clips"] == 4
-    assert set(summary["scores"]) == {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"}
+    assert summary["num_clips"] == 5
+    names = {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d"}
+    assert set(summary["scores"]) == set(summary["intervals"]) == names
+    assert "Java" in summary["left_out"]["meteor"]
     assert summary["most_common"]["bleu_1"] > 0
     written = json.loads(out.read_text())
-    assert {row["video"] for row in written["clips"]} == {row["video"] for row in rows}
+    paths = [str(Path(labels.parent, row.get("video", row.get("image")))) for row in tests]
+    assert sorted(row["video"] for row in written["clips"]) == sorted(paths)
+    for row in written["clips"]:
+        assert names <= set(row)
+    ciders = [row["cider"] for row in written["clips"]]
+    assert ciders == sorted(ciders)
+    assert np.mean(ciders) == pytest.approx(summary["scores"]["cider"])
     assert {**written, "clips": None} == {**summary, "clips": None}
+    nowhere = ["evaluate", str(tiny_model), str(labels), "--output", str(tmp_path / "no/scores")]
+    assert main(nowhere) == 2
+    captured = capsys.readouterr()
+    assert "cannot be written" in captured.err
+    assert json.loads(captured.out) == summary  # what was measured is not lost
+
+
+def test_what_is_said_is_compared_with_what_was_learned(tiny_model, labelled_clips):
+    captioner = Captioner.load(tiny_model)
+    said = ["A red ball.", "A red ball.", "The blue box is pushed.", "Something green floats by."]
+    sentences = iter(said)
+    vocabulary = captioner.vocabulary
+
+    class Engine:
+        def __call__(self, features, options):
+            ids = [vocabulary.encode(next(sentences)) for _ in features]
+            token_ids = np.full((len(ids), 1, 8), PAD_ID)
+            for row, one in zip(token_ids, ids, strict=True):
+                row[0, : len(one)] = one
+            return SimpleNamespace(token_ids=token_ids)
+
+    captioner.engine = Engine()
+    clips = [replace(clip, end=1.0) for clip in read_labels(labelled_clips)]
+    learned = [LabelledClip(Path("a.mp4"), ("Something GREEN floats by", "A wall.", "A wall."))]
+    result = evaluate(captioner, clips, learned)
+    assert result["words_used"] == len({*"a red ball the blue box is pushed something".split()}) + 3
+    assert result["mean_words"] == pytest.approx((3 + 3 + 5 + 4) / 4)
+    assert result["unique"] == 3 / 4
+    assert result["novel"] == 3 / 4
+    assert result["most_common"]["caption"] == "a wall"
+    assert {row["end"] for row in result["clips"]} == {1.0}

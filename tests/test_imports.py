@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it.
 ORDER = (
-    "errors config caption video vocabulary backbones recurrence cells attention layers model "
-    "decoding checkpoint engines pipeline output cli demo"
+    "errors config caption sampling stream straight video segments reading vocabulary cnn "
+    "backbones recurrence cells attention layers model decoding checkpoint engines export batch "
+    "pipeline output journal progress cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
@@ -53,7 +54,9 @@ def test_modules_import_from_those_above():
     "code",
     [
         "import captioner, captioner.video, captioner.checkpoint, captioner.output",
+        "import captioner.reading, captioner.batch, captioner.journal",
         "import captioner.cli; captioner.cli._parser().format_help()",
+        "import training.labels, training.metrics",
         "import captioner.cli; captioner.cli.main(['info', FOLDER])",
     ],
 )

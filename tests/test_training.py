@@ -1,175 +1,24 @@
+import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
-import cv2
+import h5py
 import keras
 import numpy as np
-import pytest
 
-from captioner.backbones import load_backbone
-from captioner.config import ModelConfig, SamplingOptions
-from captioner.errors import DatasetError
+from captioner import Captioner
+from captioner.checkpoint import ModelFolder
+from captioner.cli import main
+from captioner.config import ModelConfig
 from captioner.model import CaptionModel
-from captioner.vocabulary import END_ID, Vocabulary
-from training.manifest import LabelledClip, read_labels
-from training.records import moving_crop, read_records, write_records
+from captioner.vocabulary import Vocabulary
 from training.trainer import ScheduledSampling, caption_loss
-
-from .conftest import SENTENCES, TINY_CNN
-
-
-def test_read_labels(tmp_path):
-    rows = [
-        {"video": "a.mp4", "captions": ["One.", "Two."], "split": "val"},
-        {"image": "deep/b.jpg", "caption": "Three."},
-    ]
-    path = tmp_path / "labels.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    a = LabelledClip(tmp_path / "a.mp4", ("One.", "Two."), "val")
-    b = LabelledClip(tmp_path / "deep/b.jpg", ("Three.",), "train")
-    assert read_labels(path) == [a, b]
-    assert read_labels(path, "train") == [b]
-    with pytest.raises(DatasetError, match="no row of the split test"):
-        read_labels(path, "test")
-
-
-def test_rows_without_a_caption_are_left_out(tmp_path, caplog):
-    rows = [
-        {"video": "a.mp4", "captions": ["One.", " "]},
-        {"video": "b.mp4", "captions": ["", "  "]},
-    ]
-    path = tmp_path / "labels.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    assert read_labels(path) == [LabelledClip(tmp_path / "a.mp4", ("One.",))]
-    assert "left out 1 rows without a caption, from line 2" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "no json",
-        '{"video": "a.mp4"}',
-        '{"captions": ["One."]}',
-        '{"video": "a.mp4", "caption": 7}',
-        "[1]",
-    ],
-)
-def test_labels_that_are_none(line, tmp_path):
-    path = tmp_path / "labels.jsonl"
-    path.write_text('{"video": "a.mp4", "caption": "One."}\n' + line)
-    with pytest.raises(DatasetError, match=r"labels\.jsonl, line 2"):
-        read_labels(path)
-
-
-def test_missing_labels(tmp_path):
-    with pytest.raises(DatasetError, match=r"none\.jsonl"):
-        read_labels(tmp_path / "none.jsonl")
-
-
-def test_moving_crop_moves_over_the_picture():
-    picture = np.zeros((60, 80, 3), np.uint8)
-    picture[..., 0] = np.arange(80) * 3
-    picture[..., 1] = np.arange(60)[:, None] * 4
-    clips = [moving_crop(picture, 5, (24, 32), np.random.default_rng(seed)) for seed in range(9)]
-    for clip in clips:
-        assert clip.shape == (5, 24, 32, 3)
-        means = clip.mean((1, 2))
-        assert np.abs(np.diff(means[:, :2], axis=0)).max() > 0.5
-        assert (clip[..., 2] == 0).all()
-    mirrored = [bool(clip[0, 12, 0, 0] > clip[0, 12, -1, 0]) for clip in clips]
-    assert set(mirrored) == {True, False}
-
-
-@pytest.fixture(scope="module")
-def records(tiny_cnn, labelled_clips, tmp_path_factory):
-    """Labelled clips, among them a picture, and their records."""
-    clips = read_labels(labelled_clips)
-    picture = tmp_path_factory.mktemp("picture") / "picture.png"
-    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
-    clips.append(LabelledClip(picture, ("A picture.", "Some noise in colours.")))
-    backbone = load_backbone("bundled", TINY_CNN, tiny_cnn / "backbone.weights.h5")
-    folder = tmp_path_factory.mktemp("records")
-    files = write_records(clips, backbone, SamplingOptions(num_frames=3), folder, views=2)
-    return clips, backbone, folder, files
-
-
-def _read(records, batch_size=2, seed=None):
-    clips, backbone, _, files = records
-    vocabulary = Vocabulary.build(caption for clip in clips for caption in clip.captions)
-    shape = backbone.feature_shape
-    return vocabulary, read_records(files, clips, vocabulary, shape, batch_size, seed)
-
-
-def test_records_are_batches_of_similar_length(records):
-    vocabulary, batches = _read(records)
-    batches = list(batches.as_numpy_iterator())
-    assert len(batches) == len(_read(records)[1])
-    lengths = np.concatenate([inputs["sequence_length"] for inputs, _ in batches])
-    assert len(lengths) == 4 + 1 + 2  # clips, the picture, its moving views
-    assert sorted(lengths)[-4:] == [3, 3, 3, 3]
-    for inputs, token_ids in batches:
-        size, longest = len(inputs["sequence_length"]), max(inputs["sequence_length"])
-        assert inputs["features"].shape == (size, longest, 4, 32)
-        np.testing.assert_array_equal(inputs["token_ids"], token_ids)
-        for row in token_ids:
-            assert END_ID in row
-            assert vocabulary.decode(row)
-
-
-def test_records_hold_the_features_of_their_clip(records):
-    clips, backbone, _, _ = records
-    vocabulary, batches = _read(records, batch_size=1)
-    sentences = {tuple(vocabulary.encode(clip.captions[0])): clip for clip in clips[:4]}
-    from captioner.video import read_frames
-
-    seen = 0
-    for inputs, token_ids in batches.as_numpy_iterator():
-        clip = sentences.get(tuple(token_ids[0]))
-        if clip is not None:
-            expected = backbone(read_frames(clip.path, 3, backbone.input_size).frames)
-            np.testing.assert_allclose(inputs["features"][0], expected, atol=2e-3, rtol=2e-3)
-            seen += 1
-    assert seen == 4
-
-
-def test_every_caption_gets_its_turn_and_a_seed_repeats_it(records):
-    def captions(seed):
-        vocabulary, batches = _read(records, seed=seed)
-        passes = [
-            [vocabulary.decode(row) for _, rows in batches.as_numpy_iterator() for row in rows]
-            for _ in range(8)
-        ]
-        return passes
-
-    assert captions(3) == captions(3)
-    said = {sentence for one in captions(3) for sentence in one}
-    assert {"a picture", "some noise in colours"} <= said
-    assert len(said) == len(SENTENCES) + 2
-
-
-def test_records_are_computed_once(records, monkeypatch):
-    clips, backbone, folder, files = records
-    monkeypatch.setattr("training.records.read_frames", None)  # would fail if called
-    again = write_records(clips, backbone, SamplingOptions(num_frames=3), folder, views=2)
-    assert again == files
-
-
-def test_records_of_something_else_are_not_taken_for_these(records):
-    clips, backbone, folder, _ = records
-    sampling = SamplingOptions(num_frames=3)
-    for other in (
-        (clips[1:], sampling, 2),
-        (clips, SamplingOptions(num_frames=4), 2),
-        (clips, sampling, 1),
-    ):
-        with pytest.raises(DatasetError, match="work on other labels"):
-            write_records(other[0], backbone, other[1], folder, views=other[2])
-
-
-def test_clip_that_cannot_be_read_is_named(tiny_cnn, tmp_path):
-    backbone = load_backbone("bundled", TINY_CNN, tiny_cnn / "backbone.weights.h5")
-    clips = [LabelledClip(tmp_path / "gone.mp4", ("One.",))]
-    with pytest.raises(DatasetError, match=r"gone\.mp4.*take its row out"):
-        write_records(clips, backbone, SamplingOptions(), tmp_path)
+from training.transfer import grow_vocabulary, transfer
 
 
 def test_caption_loss_by_hand():
@@ -208,3 +57,94 @@ def test_scheduled_sampling_reads_the_models_own_words():
     before = [np.asarray(w) for w in model.trainable_weights]
     learner.train_on_batch(inputs, inputs["token_ids"])
     assert all(np.abs(np.asarray(w) - b).max() > 0 for w, b in zip(model.trainable_weights, before))
+
+
+def test_new_words_begin_without_changing_what_is_said():
+    old_words = Vocabulary.build(["a dog runs", "a dog sleeps"])
+    words = grow_vocabulary(old_words, ["a cat sleeps", "the cat", "a newt"], min_count=2)
+    assert words.tokens == (*old_words.tokens, "cat")
+    config = ModelConfig(len(old_words), feature_dim=4, units=8, embedding_dim=5)
+    keras.utils.set_random_seed(18)
+    base = CaptionModel(config)
+    rng = np.random.default_rng(18)
+    base.set_weights([rng.normal(0, 0.5, w.shape) for w in base.get_weights()])
+    model = CaptionModel(replace(config, vocab_size=len(words)))
+    transfer(base, model, seed=1)
+    inputs = {
+        "features": rng.normal(size=(3, 2, 4)).astype(np.float32),
+        "sequence_length": np.array([2, 1, 2], np.int32),
+        "token_ids": rng.integers(3, len(old_words), (3, 6)).astype(np.int32),
+    }
+    before, after = np.asarray(base(inputs)), np.asarray(model(inputs))
+    np.testing.assert_allclose(after[..., : len(old_words)], before, atol=1e-6)
+    assert after.shape[-1] == len(words)
+
+
+def _train(output, labels, cnn, *options):
+    command = [sys.executable, "-m", "captioner.cli", "train", str(labels), "--output", str(output)]
+    command += ["--cnn", str(cnn), "--batch-size", "2", "--epochs", "75", *map(str, options)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _weights(folder):
+    with h5py.File(folder / "captioner.weights.h5") as file:
+        found = {}
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if hasattr(item, "dtype") else None
+        )
+        return found
+
+
+def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_path):
+    options = ("--scheduled-sampling", "0.3")
+    whole = _train(tmp_path / "whole", labelled_clips, tiny_cnn, *options)
+    _, told = whole.communicate()
+    assert whole.returncode == 0, told
+    killed = _train(tmp_path / "killed", labelled_clips, tiny_cnn, *options)
+    for line in killed.stderr:  # it tells of every round, before it goes on
+        if line.startswith("pass 25 of"):
+            break
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed" / "config.json").exists()
+    assert [path.name for path in (tmp_path / "killed/work/state").glob("round-*")] != []
+    resumed = _train(tmp_path / "killed", labelled_clips, tiny_cnn, *options)
+    _, told = resumed.communicate()
+    assert resumed.returncode == 0, told
+    assert "pass 25 of" not in told
+    expected, found = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert (tmp_path / "killed/work/state/train.csv").read_text() == (
+        tmp_path / "whole/work/state/train.csv"
+    ).read_text()
+
+
+def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_path):
+    rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
+    for row in rows:
+        row["video"] = str(labelled_clips.parent / row["video"])
+        row["captions"] = [row["captions"][0].replace("Something", "A zorb")]
+    rows += [row | {"split": "val", "video": _copy_of(row, tmp_path)} for row in rows]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(map(json.dumps, rows)))
+    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9".split()
+    command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
+    assert main([*command, *options]) == 0
+    old, new = ModelFolder.open(tiny_model), ModelFolder.open(tmp_path / "new")
+    assert new.vocabulary.tokens[: len(old.vocabulary)] == old.vocabulary.tokens
+    assert new.vocabulary.tokens[len(old.vocabulary) :] == ("zorb",)
+    assert new.sampling == old.sampling
+    green = next(row for row in rows if "zorb" in row["captions"][0])
+    assert Captioner.load(new.path).caption(green["video"]).text == green["captions"][0]
+    with (tmp_path / "new/work/state/train.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert history[0].keys() == {"epoch", "loss", "val_loss", "val_cider"}
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+def _copy_of(row, folder):
+    """The same frames as another file, since no clip may be in two splits."""
+    return str(shutil.copy(row["video"], folder / f"val_{Path(row['video']).name}"))

@@ -1,6 +1,6 @@
 import pytest
 
-from captioner.vocabulary import END_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
+from captioner.vocabulary import END_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, join, tokenize
 
 
 @pytest.mark.parametrize(
@@ -12,10 +12,26 @@ from captioner.vocabulary import END_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary,
         ("Ein Mädchen läuft", ["ein", "mädchen", "läuft"]),
         ("He doesn\N{RIGHT SINGLE QUOTATION MARK}t", ["he", "doesn", "'t"]),
         ("\N{GRINNING FACE} ...", []),
+        ("A \N{GRINNING FACE}dog\N{VARIATION SELECTOR-16}", ["a", "dog"]),
+        ("cafe\N{COMBINING ACUTE ACCENT}", ["café"]),
+        ("एक आदमी हिन्दी में गा रहा है।", ["एक", "आदमी", "हिन्दी", "में", "गा", "रहा", "है"]),
+        ("يَجْرِي كَلْبٌ.", ["يَجْرِي", "كَلْبٌ"]),
+        ("一个人在跑步。", ["一", "个", "人", "在", "跑", "步"]),
+        ("犬がボールで遊ぶ", ["犬", "が", "ボ", "ー", "ル", "で", "遊", "ぶ"]),
+        ("DJ在唱歌", ["dj", "在", "唱", "歌"]),
+        ("ผู้ชาย", ["ผู้", "ช", "า", "ย"]),
+        ("한 남자가 달린다", ["한", "남자가", "달린다"]),
     ],
 )
 def test_tokenize(sentence, words):
     assert tokenize(sentence) == words
+    assert tokenize(join(words)) == words
+
+
+def test_join_leaves_no_gap_where_none_is_written():
+    assert join(tokenize("一个 人在跑步。")) == "一个人在跑步"
+    assert join(tokenize("ผู้ชาย")) == "ผู้ชาย"
+    assert join(tokenize("a man's 犬 runs")) == "a man's 犬 runs"
 
 
 def test_words_are_ordered_by_count_then_alphabet():

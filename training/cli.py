@@ -1,13 +1,14 @@
 """The verbs `train`, `evaluate` and `distill` of the `captioner` command."""
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
+from captioner.checkpoint import BACKBONE_WEIGHTS, DEFAULT_MODEL, ModelFolder
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
-from captioner.errors import DatasetError
+from captioner.errors import CaptionerError, DatasetError, ModelError
 from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
@@ -22,18 +23,40 @@ def add_train(commands):
         description="Trains a caption model on labelled clips; the same command goes on with a "
         "training that was stopped.",
     )
-    parser.add_argument("labels", nargs="+", type=Path, help="JSON Lines of clips and captions")
+    parser.add_argument(
+        "labels", nargs="+", type=Path, help="labels of any format, or a folder of clips"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder")
     parser.add_argument(
-        "--backbone",
-        default="bundled",
-        help="what looks at frames: bundled, hub:HANDLE or keras:NAME (default: %(default)s)",
+        "--base",
+        metavar="NAME_OR_DIR",
+        help="the model to go on from, or none (default: the default model, unless --backbone or "
+        "--cnn is given)",
+    )
+    parser.add_argument(
+        "--backbone", help="what looks at frames, without a base: bundled, hub:HANDLE or keras:NAME"
     )
     parser.add_argument(
         "--cnn",
         type=Path,
         metavar="DIR",
-        help="a CNN of captioner distill instead of the default model's",
+        help="a CNN of captioner distill instead of the default model's, without a base",
+    )
+    parser.add_argument(
+        "--freeze-encoder", action="store_true", help="learn words only, not how to look"
+    )
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="LABELS",
+        help="labels of the base, mixed in so that it forgets less",
+    )
+    parser.add_argument(
+        "--replay-share",
+        type=float,
+        default=0.3,
+        metavar="SHARE",
+        help="of what is learned from that is replayed; default: %(default)s",
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
@@ -44,6 +67,13 @@ def add_train(commands):
         default=0.0,
         metavar="SHARE",
         help="of the words read that are the model's own in the end",
+    )
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=5,
+        metavar="N",
+        help="end after N measurements on the split val without a better one; default: %(default)s",
     )
     _add_fitting(parser, epochs=10, batch_size=64, learning_rate=1e-3)
     parser.add_argument("--half", action="store_true", help="save weights as float16")
@@ -64,52 +94,95 @@ def _train(args) -> int:
     with muted_stderr():
         import keras
 
-        from captioner.backbones import load_backbone
+        from captioner.export import write_programs
         from captioner.model import CaptionModel
 
         from .records import claim, read_records, write_records
         from .trainer import TrainingOptions, train
+        from .transfer import transfer
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labelled = [clip for labels in args.labels for clip in read_labels(labels)]
     clips = {split: [c for c in labelled if c.split == split] for split in ("train", "val")}
     if not clips["train"]:
         raise DatasetError(f"{args.labels[0]}: has no row of the split train")
-    cnn, weights = _bundled_cnn(args.cnn) if args.backbone == "bundled" else (None, None)
-    backbone = load_backbone(args.backbone, cnn, weights)
-    sampling = SamplingOptions()
-    vocabulary = Vocabulary.build(
-        (caption for clip in clips["train"] for caption in clip.captions), args.min_count
-    )
-    *num_regions, feature_dim = backbone.feature_shape
-    config = ModelConfig(len(vocabulary), feature_dim, *num_regions)
+    base = _base(args)
+    folder, backbone, weights = _begin(args, base, clips["train"])
     work = args.work or args.output / "work"
 
-    def batches(split, views=0, seed=None):
-        files = write_records(
-            clips[split], backbone, sampling, work / split, views, args.seed, weights
-        )
-        return read_records(
-            files, clips[split], vocabulary, backbone.feature_shape, args.batch_size, seed
-        )
+    def look(clips, views=0):
+        features = work / "features"
+        return write_records(clips, backbone, folder.sampling, features, views, args.seed, weights)
 
+    replay = look(read_labels(args.replay, "train")) if args.replay else None
+    batches = read_records(
+        look(clips["train"], args.views),
+        folder.vocabulary,
+        args.batch_size,
+        args.seed,
+        replay,
+        args.replay_share if replay else 0.0,
+    )
+    validation = None
+    if clips["val"]:
+        validation = read_records(look(clips["val"]), folder.vocabulary, args.batch_size)
     options = TrainingOptions(
         epochs=args.epochs,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         scheduled_sampling=args.scheduled_sampling,
+        patience=args.patience,
         seed=args.seed,
     )
-    captions = [clip.captions for clip in clips["train"]]
-    claim(work / "state", captions, asdict(config), asdict(replace(options, epochs=0)))
-    model = CaptionModel(config)
-    validation = batches("val") if clips["val"] else None
-    train(model, batches("train", args.views, args.seed), validation, options, work / "state")
-    folder = ModelFolder(
-        args.output, config, args.backbone, cnn, sampling, DecodingOptions(), vocabulary
-    )
+    captions = [clip.captions for clip in batches.clips]
+    facts = [str(base and base.path.resolve()), args.freeze_encoder, args.views]
+    claim(work / "state", captions, asdict(folder.model), asdict(options), facts)
+    model = CaptionModel(folder.model)
+    if base is not None:
+        transfer(base.load_model(), model, args.seed)
+    for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
+        layer.trainable = False
+    train(model, batches, validation, options, work / "state")
     folder.save(model, weights, args.half)
+    try:
+        write_programs(folder)
+    except ModelError as err:  # it can caption all the same
+        print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
+
+
+def _base(args) -> ModelFolder | None:
+    """The model to go on from."""
+    own_cnn = args.backbone or args.cnn
+    if args.base == "none" or (args.base is None and own_cnn):
+        return None
+    if own_cnn:
+        raise CaptionerError("a base brings its own CNN: leave out --backbone and --cnn, or --base")
+    return ModelFolder.open(args.base or DEFAULT_MODEL)
+
+
+def _begin(args, base: ModelFolder | None, clips):
+    """The model folder to be, its backbone, and the file of that one's weights."""
+    from captioner.backbones import load_backbone
+
+    from .transfer import grow_vocabulary
+
+    captions = (caption for clip in clips for caption in clip.captions)
+    if base is not None:
+        vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
+        config = replace(base.model, vocab_size=len(vocabulary))
+        weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
+        folder = replace(base, path=args.output, model=config, vocabulary=vocabulary)
+        return folder, base.load_backbone(), weights
+    name = args.backbone or "bundled"
+    cnn, weights = _bundled_cnn(args.cnn) if name == "bundled" else (None, None)
+    backbone = load_backbone(name, cnn, weights)
+    vocabulary = Vocabulary.build(captions, args.min_count)
+    *num_regions, feature_dim = backbone.feature_shape
+    config = ModelConfig(len(vocabulary), feature_dim, *num_regions)
+    sampling, decoding = SamplingOptions(), DecodingOptions()
+    folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
+    return folder, backbone, weights
 
 
 def _bundled_cnn(folder: Path | None):
@@ -132,12 +205,12 @@ def add_evaluate(commands):
     parser = commands.add_parser(
         "evaluate",
         help="measure a model on labelled clips",
-        description="Scores a model's captions: BLEU, ROUGE-L and CIDEr, those of the same model "
-        "given other clips' features (shuffled), and of the sentence most common in the split "
-        "train (most_common).",
+        description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
+        "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
+        "features (shuffled), and of the sentence most common in the split train (most_common).",
     )
     parser.add_argument("model", metavar="NAME_OR_DIR")
-    parser.add_argument("labels", type=Path, help="JSON Lines of clips and captions")
+    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
     parser.add_argument("--split", default="test", help="default: %(default)s")
     parser.add_argument("--beam-size", type=int, metavar="N")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
@@ -151,18 +224,18 @@ def _evaluate(args) -> int:
     if not clips:
         raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
     with muted_stderr():
-        from .evaluate import evaluate, most_common_sentence
-        from .metrics import score
-    result = evaluate(load_captioner(args), clips)
+        from .evaluate import evaluate
     learned = [clip for clip in labelled if clip.split == "train"]
-    if learned:
-        sentence = most_common_sentence(learned)
-        scores, _ = score([sentence] * len(clips), [clip.captions for clip in clips])
-        result["most_common"] = scores
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    result = evaluate(load_captioner(args), clips, learned)
     summary = {name: value for name, value in result.items() if name != "clips"}
-    print(json.dumps(summary, indent=2))
+    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
+    if args.output:
+        try:
+            args.output.write_text(
+                json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8"
+            )
+        except OSError as err:
+            raise DatasetError(f"{args.output}: cannot be written: {err.strerror}") from err
     return SOME_FAILED if result["unreadable"] else ALL_GOOD
 
 

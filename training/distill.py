@@ -16,8 +16,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from captioner.backbones import build_cnn, fold_batch_normalization
 from captioner.checkpoint import BACKBONE_WEIGHTS
+from captioner.cnn import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
 from captioner.video import read_frames
 

@@ -12,6 +12,7 @@ from captioner.pipeline import Captioner
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
+from .ahead import read_ahead
 from .manifest import LabelledClip
 from .metrics import score
 
@@ -29,16 +30,21 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
         DatasetError: none can be read.
     """
     seen, features = [], []
-    for clip in tqdm(clips, unit="clip", disable=None):
+    num_frames, size = captioner.sampling.num_frames, captioner.backbone.input_size
+
+    def read(clip):
         try:
-            sample = read_frames(
-                clip.path, captioner.sampling.num_frames, captioner.backbone.input_size
-            )
+            return clip, read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
         except VideoError as err:
-            tqdm.write(str(err), file=sys.stderr)
-            continue
-        seen.append(clip)
-        features.append(captioner.backbone(sample.frames))
+            return clip, str(err)
+
+    looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
+    for clip, frames in looks:
+        if isinstance(frames, str):
+            tqdm.write(frames, file=sys.stderr)
+        else:
+            seen.append(clip)
+            features.append(captioner.backbone(frames))
     if not seen:
         raise DatasetError("none of the clips can be read; check their paths in the labels")
     return seen, features
@@ -56,44 +62,64 @@ def describe_all(captioner: Captioner, features: list[np.ndarray]) -> list[str]:
     return sentences
 
 
-def evaluate(captioner: Captioner, clips: Sequence[LabelledClip], seed: int = 0) -> dict:
+def evaluate(
+    captioner: Captioner,
+    clips: Sequence[LabelledClip],
+    learned: Sequence[LabelledClip] = (),
+    seed: int = 0,
+) -> dict:
     """Scores a model on labelled clips.
 
     Args:
         captioner: the model and how it searches.
         clips: what it has not learned from.
-        seed: of the shuffling.
+        learned: what it has learned from.
+        seed: of the shuffling, and of the clips drawn for the intervals.
 
     Returns:
-        A dict of `num_clips`, and how many more are `unreadable`; `scores`; `shuffled`, the
-        scores of the same model given each clip's features for another clip (where they are
-        near `scores`, it does not look); the share of captions that are `unique`; their
-        `mean_words`; and `clips`, a dict a clip with its caption and its own CIDEr, worst first.
+        A dict of `num_clips`, and how many more are `unreadable`; `scores`, their 95 %
+        `intervals`, and what was `left_out` of them; `shuffled`, the scores of the same model
+        given each clip's features for another clip (where they are near `scores`, it does not
+        look); `words_used`, how many different words it said, `mean_words` in a caption, and the
+        share of captions that are `unique`; with `learned` the share that are `novel`, not said
+        there, and the scores of the sentence that is `most_common` there; and `clips`, a dict a
+        clip with its caption and its own scores, the worst CIDEr first.
     """
     labelled = clips
     clips, features = features_of(captioner, labelled)
     references = [clip.captions for clip in clips]
     sentences = describe_all(captioner, features)
-    scores, cider = score(sentences, references)
+    scores = score(sentences, references, seed=seed)
     shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))
     others = np.roll(np.arange(len(clips)), shift)
-    shuffled, _ = score([sentences[other] for other in others], references)
-    rows = [
-        {"video": str(clip.path), "caption": sentence, "cider": value, "captions": clip.captions}
-        for clip, sentence, value in zip(clips, sentences, cider, strict=True)
-    ]
-    return {
+    shuffled = score([sentences[other] for other in others], references, meteor=False)
+    words = [tokenize(sentence) for sentence in sentences]
+    result = {
         "num_clips": len(clips),
         "unreadable": len(labelled) - len(clips),
-        "scores": scores,
-        "shuffled": shuffled,
+        "scores": scores.corpus,
+        "intervals": scores.intervals,
+        "left_out": scores.left_out,
+        "shuffled": shuffled.corpus,
+        "words_used": len({word for sentence in words for word in sentence}),
+        "mean_words": float(np.mean([len(sentence) for sentence in words])),
         "unique": len(set(sentences)) / len(sentences),
-        "mean_words": float(np.mean([len(tokenize(sentence)) for sentence in sentences])),
-        "clips": sorted(rows, key=lambda row: row["cider"]),
     }
-
-
-def most_common_sentence(clips: Sequence[LabelledClip]) -> str:
-    """What to say without looking: the sentence that `clips` have most often."""
-    counts = Counter(" ".join(tokenize(sentence)) for clip in clips for sentence in clip.captions)
-    return counts.most_common(1)[0][0]
+    if learned:
+        said = Counter(" ".join(tokenize(one)) for clip in learned for one in clip.captions)
+        most_common = said.most_common(1)[0][0]
+        result["novel"] = float(np.mean([" ".join(sentence) not in said for sentence in words]))
+        constant = score([most_common] * len(clips), references, meteor=False)
+        result["most_common"] = {"caption": most_common, **constant.corpus}
+    rows = [
+        {
+            "video": str(clip.path),
+            "start": clip.start,
+            "end": clip.end,
+            "caption": sentence,
+            "captions": clip.captions,
+            **{name: float(values[row]) for name, values in scores.clips.items()},
+        }
+        for row, (clip, sentence) in enumerate(zip(clips, sentences, strict=True))
+    ]
+    return {**result, "clips": sorted(rows, key=lambda row: row["cider"])}

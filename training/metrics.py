@@ -1,44 +1,274 @@
-"""How good sentences are, as the field measures it."""
+"""How good sentences are, as the field measures it.
 
-from collections.abc import Sequence
+BLEU, ROUGE-L and CIDEr give the figures of pycocoevalcap (Chen et al. 2015, "Microsoft COCO
+captions") on the same words. These are `captioner.vocabulary.tokenize`'s, not those of the Java
+tokenizer that pycocoevalcap puts first.
+"""
 
-from captioner.errors import CaptionerError
+import subprocess
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
 from captioner.vocabulary import tokenize
 
-try:
-    from pycocoevalcap.bleu.bleu import Bleu
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-except ImportError as err:
-    raise CaptionerError(
-        "measuring needs pycocoevalcap; install it: pip install pycocoevalcap"
-    ) from err
+MAX_N = 4  # words of the longest n-grams
+ROUGE_BETA = 1.2
+CIDER_SIGMA = 6.0  # words
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good the captions of some clips are.
+
+    Attributes:
+        corpus: `bleu_1` to `bleu_4`, `rouge_l`, `cider`, `cider_d` and, where it can be had,
+            `meteor` over all clips. What pycocoevalcap calls CIDEr is CIDEr-D (with clipping and
+            a penalty on the length); papers use both names for this figure, so both are here.
+        intervals: for each the bounds that hold 95 % of its values over clips drawn again with
+            replacement (the percentile bootstrap, Efron 1979).
+        clips: for each the values of the single clips.
+        left_out: for each that could not be had the reason.
+    """
+
+    corpus: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    clips: dict[str, np.ndarray]
+    left_out: dict[str, str]
 
 
 def score(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[dict[str, float], list[float]]:
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    meteor: bool = True,
+    seed: int = 0,
+) -> Scores:
     """Scores sentences against what people said of the same clips.
-
-    The figures are those of pycocoevalcap (Chen et al. 2015, "Microsoft COCO captions"), on
-    this project's own words (`captioner.vocabulary.tokenize`) instead of the Java tokenizer's.
 
     Args:
         hypotheses: a sentence a clip.
         references: for each clip, what people said.
+        meteor: whether to measure METEOR too, which takes Java seconds to start.
+        seed: of the clips drawn for the intervals.
+    """
+    said = [tokenize(sentence) for sentence in hypotheses]
+    truth = [[tokenize(sentence) for sentence in several] for several in references]
+    draws = _resample(len(said), seed)
+    counts = np.array([_bleu_counts(*pair) for pair in zip(said, truth, strict=True)])
+    bleus = [_bleu(totals) for totals in (counts.sum(0), counts, draws @ counts)]
+    means = {
+        "rouge_l": np.array([_rouge_l(*pair) for pair in zip(said, truth, strict=True)]),
+        "cider": CiderD(truth).score(said),
+    }
+    means["cider_d"] = means["cider"]
+    corpus, clips, drawn = (
+        {f"bleu_{n}": values[..., n - 1] for n in range(1, MAX_N + 1)} for values in bleus
+    )
+    for name, values in means.items():
+        corpus[name], clips[name], drawn[name] = values.mean(), values, draws @ values / len(said)
+    left_out = {"spice": "needs Stanford CoreNLP, which pycocoevalcap does not bring"}
+    if meteor:
+        try:
+            with _Meteor() as scorer:
+                stats = np.array([scorer.stats(*pair) for pair in zip(said, truth, strict=True)])
+                clips["meteor"] = np.array([scorer.evaluate(row) for row in stats])
+                # METEOR adds no fragments of a sentence that is word for word a reference.
+                lengths, chunks, matches = stats[:, :2], stats[:, -3], stats[:, -2:]
+                chunks[(lengths == matches).all(1) & (chunks == 1)] = 0
+                corpus["meteor"] = scorer.evaluate(stats.sum(0))
+                drawn["meteor"] = np.array([scorer.evaluate(row) for row in draws @ stats])
+        except (ImportError, OSError, ValueError) as err:
+            left_out["meteor"] = f"needs Java and pycocoevalcap: {err}"
+    return Scores(
+        {name: float(value) for name, value in corpus.items()},
+        {
+            name: tuple(np.quantile(values, (0.025, 0.975)).tolist())
+            for name, values in drawn.items()
+        },
+        clips,
+        left_out,
+    )
+
+
+def _resample(num_clips: int, seed: int) -> np.ndarray:
+    """How often each clip is drawn, `(RESAMPLES, num_clips)`."""
+    even = np.full(num_clips, 1 / num_clips)
+    return np.random.default_rng(seed).multinomial(num_clips, even, RESAMPLES)
+
+
+def count_ngrams(words: Sequence[Hashable]) -> Counter:
+    """How often each run of one to four words occurs, as a tuple."""
+    return Counter(
+        ngram for n in range(1, MAX_N + 1) for ngram in zip(*(words[i:] for i in range(n)))
+    )
+
+
+def _bleu_counts(said, references) -> list[int]:
+    """What BLEU adds up over clips (Papineni et al. 2002).
 
     Returns:
-        `bleu_1` to `bleu_4`, `rouge_l` and `cider` over all clips, and each clip's own CIDEr.
+        Words said, words of the reference closest in length, n-grams said of each length, and how
+        many of these are in a reference, none more often than there.
     """
-    said = {clip: [_normalize(sentence)] for clip, sentence in enumerate(hypotheses)}
-    truth = {clip: [_normalize(one) for one in several] for clip, several in enumerate(references)}
-    bleu, _ = Bleu(4).compute_score(truth, said, verbose=0)
-    rouge, _ = Rouge().compute_score(truth, said)
-    cider, cider_of_clips = Cider().compute_score(truth, said)
-    scores = {f"bleu_{n}": value for n, value in enumerate(bleu, 1)}
-    scores |= {"rouge_l": rouge, "cider": cider}
-    return {name: float(value) for name, value in scores.items()}, cider_of_clips.tolist()
+    most = Counter()
+    for reference in references:
+        most |= count_ngrams(reference)
+    correct = [0] * MAX_N
+    for ngram, count in (count_ngrams(said) & most).items():
+        correct[len(ngram) - 1] += count
+    closest = min((abs(len(reference) - len(said)), len(reference)) for reference in references)[1]
+    guessed = [max(0, len(said) - n) for n in range(MAX_N)]
+    return [len(said), closest, *guessed, *correct]
 
 
-def _normalize(sentence):
-    return " ".join(tokenize(sentence))
+def _bleu(counts: np.ndarray) -> np.ndarray:
+    """BLEU-1 to BLEU-4, `(..., 4)`, of counts `(..., 10)` as `_bleu_counts` gives them."""
+    tiny, small = 1e-15, 1e-9  # pycocoevalcap's
+    counts = np.asarray(counts, float)
+    said, closest = counts[..., 0], counts[..., 1]
+    guessed, correct = counts[..., 2 : 2 + MAX_N], counts[..., 2 + MAX_N :]
+    precisions = np.cumprod((correct + tiny) / (guessed + small), axis=-1)
+    ratio = (said + tiny) / (closest + small)
+    brevity = np.exp(np.minimum(0, 1 - 1 / ratio))
+    return precisions ** (1 / np.arange(1, MAX_N + 1)) * brevity[..., None]
+
+
+def _rouge_l(said, references) -> float:
+    """ROUGE-L of one clip: the best precision with the best recall (Lin 2004)."""
+    lengths = [_longest_common(said, reference) for reference in references]
+    precision = max(lengths) / max(1, len(said))
+    recall = max(
+        length / max(1, len(reference))
+        for length, reference in zip(lengths, references, strict=True)
+    )
+    if not precision * recall:
+        return 0.0
+    return (1 + ROUGE_BETA**2) * precision * recall / (recall + ROUGE_BETA**2 * precision)
+
+
+def _longest_common(a, b) -> int:
+    """Length of the longest common subsequence, a bit a word (Hyyrö 2004)."""
+    places = {}
+    for place, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << place
+    rest = (1 << len(a)) - 1
+    for word in b:
+        matches = rest & places.get(word, 0)
+        rest = (rest + matches) | (rest - matches)
+    return len(a) - (rest & (1 << len(a)) - 1).bit_count()
+
+
+class CiderD:
+    """CIDEr-D (Vedantam et al. 2015) with the document frequencies of one set of references.
+
+    The mean over the same clips is the CIDEr that pycocoevalcap reports. Words may be strings
+    or token ids.
+    """
+
+    def __init__(self, references: Sequence[Sequence[Sequence[Hashable]]]):
+        """Args:
+        references: for each clip, sentences as words.
+        """
+        counts = [[count_ngrams(sentence) for sentence in clip] for clip in references]
+        frequency = Counter(ngram for clip in counts for ngram in set().union(*clip))
+        self._rarest = np.log(max(1, len(references)))
+        self._rarity = {
+            ngram: self._rarest - float(np.log(count)) for ngram, count in frequency.items()
+        }
+        self._references = [[self._vector(one) for one in clip] for clip in counts]
+
+    def score(
+        self, hypotheses: Sequence[Sequence[Hashable]], clips: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Scores sentences, given as words.
+
+        Args:
+            hypotheses: any number a clip.
+            clips: the place among the references of the clip that each is of; by default there
+                is one for each, in order.
+
+        Returns:
+            `(num_hypotheses,)`, 0 to 10.
+        """
+        clips = range(len(self._references)) if clips is None else clips
+        return np.array(
+            [self._score(words, clip) for words, clip in zip(hypotheses, clips, strict=True)]
+        )
+
+    def _vector(self, counts: Counter) -> tuple[dict, list[float], int]:
+        """The weight of each n-gram, the norm for each n, and how many bigrams there are."""
+        weights, squares, length = {}, [0.0] * MAX_N, 0
+        for ngram, count in counts.items():
+            weight = weights[ngram] = count * self._rarity.get(ngram, self._rarest)
+            squares[len(ngram) - 1] += weight * weight
+            length += count * (len(ngram) == 2)
+        return weights, [square**0.5 for square in squares], length
+
+    def _score(self, words, clip) -> float:
+        weights, norms, length = self._vector(count_ngrams(words))
+        total = 0.0
+        for others, other_norms, other_length in self._references[clip]:
+            products = [0.0] * MAX_N
+            for ngram in weights.keys() & others.keys():
+                other = others[ngram]
+                products[len(ngram) - 1] += min(weights[ngram], other) * other
+            cosines = sum(
+                product / (norm * other_norm)
+                for product, norm, other_norm in zip(products, norms, other_norms)
+                if product
+            )
+            total += cosines * np.exp(-((length - other_length) ** 2) / (2 * CIDER_SIGMA**2))
+        return 10 * total / MAX_N / len(self._references[clip])
+
+
+class _Meteor:
+    """METEOR 1.5 (Denkowski and Lavie 2014), the jar that pycocoevalcap brings; in a `with`.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        OSError: there is no Java.
+        ValueError: the jar does not answer as it should.
+    """
+
+    def __init__(self):
+        package = find_spec("pycocoevalcap")
+        if package is None:
+            raise ImportError("pip install pycocoevalcap")
+        jar = Path(package.submodule_search_locations[0]) / "meteor" / "meteor-1.5.jar"
+        command = ["java", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+        pipe = subprocess.PIPE
+        self._java = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, encoding="utf-8"
+        )
+
+    def __enter__(self) -> "_Meteor":
+        return self
+
+    def __exit__(self, *_):
+        self._java.kill()
+        self._java.communicate()
+
+    def stats(self, said, references) -> list[float]:
+        """What METEOR adds up over clips."""
+        return self._ask("SCORE", *map(" ".join, references), " ".join(said))
+
+    def evaluate(self, stats) -> float:
+        """METEOR of summed statistics."""
+        self._ask("EVAL", " ".join(map(repr, map(float, stats))))
+        return self._answer()[0]  # first the sentence's own, then that of all
+
+    def _ask(self, *parts) -> list[float]:
+        self._java.stdin.write(" ||| ".join(parts) + "\n")
+        self._java.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> list[float]:
+        line = self._java.stdout.readline()
+        if not line.strip():
+            raise ValueError("METEOR gave no answer")
+        return [float(number) for number in line.split()]

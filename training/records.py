@@ -1,15 +1,11 @@
-"""Labelled clips -> features, computed once and kept -> bucketed, padded batches.
-
-A record is a `tf.train.SequenceExample`:
-
-    context   clip       int64, the row of the clip among the labelled clips
-    sequence  features   a frame each, bytes: float16, `(num_regions, feature_dim)`
-"""
+"""Labelled clips -> features, computed once and kept -> padded batches."""
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -21,13 +17,18 @@ from captioner.backbones import Backbone
 from captioner.config import SamplingOptions
 from captioner.errors import DatasetError, VideoError
 from captioner.video import read_frames
-from captioner.vocabulary import Vocabulary
+from captioner.vocabulary import PAD_ID, Vocabulary
 
+from .ahead import read_ahead
 from .manifest import LabelledClip
+from .store import FeatureStore, content_digest
 
-SHARD_CLIPS = 128
-BUCKETS = (1, 4, 8)  # frames; longer clips share the last bucket
+FORMAT_VERSION = 1
+GROUP_FRAMES = 128  # frames looked at together, of as many clips as it takes
 MAX_WORDS = 40  # what follows is cut off a caption
+PLACE = np.dtype(
+    [("clip", "i4"), ("file", "i4"), ("offset", "i8"), ("size", "i4"), ("num_frames", "i4")]
+)
 
 
 def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Generator):
@@ -75,6 +76,27 @@ def claim(folder: Path, *facts):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Where the features of labelled clips are kept.
+
+    Attributes:
+        clips: those that could be read.
+        unreadable: the others, and what is wrong with each.
+        feature_shape: of one frame.
+        files: TFRecord files.
+        places: a row a record, of the dtype `PLACE`: its clip, its file, where in the file the
+            `SequenceExample` begins, its size in bytes, its frames. A clip has one record, a
+            still picture with views several.
+    """
+
+    clips: list[LabelledClip]
+    unreadable: list[tuple[LabelledClip, str]]
+    feature_shape: tuple[int, ...]
+    files: list[Path]
+    places: np.ndarray
+
+
 def write_records(
     clips: Sequence[LabelledClip],
     backbone: Backbone,
@@ -83,150 +105,256 @@ def write_records(
     views: int = 0,
     seed: int = 0,
     weights: Path | None = None,
-) -> list[Path]:
-    """Computes the features of clips; goes on where an earlier call was stopped.
+) -> Records:
+    """Computes those features of clips that are not in the store yet.
+
+    Clips are decoded in threads, ahead of the backbone. A clip that cannot be read is told on
+    stderr and left out.
 
     Args:
         clips: what to look at.
         backbone: what looks.
         sampling: how clips are sampled.
-        folder: where the records are kept, of nothing but these clips.
+        folder: where features are kept, of any clips, backbones and samplings.
         views: for each still picture, further records of it as a moving clip.
         seed: of the views.
         weights: the file of the backbone's weights, where it has one of its own.
 
-    Returns:
-        The files, `SHARD_CLIPS` clips each.
-
     Raises:
-        DatasetError: a clip cannot be read, or the folder holds the features of something else.
+        DatasetError: no clip can be read, or the disk is full; what was computed is kept.
     """
-    clip_paths = [str(clip.path) for clip in clips]
-    file = weights and [str(weights), weights.stat().st_size, weights.stat().st_mtime]
-    claim(folder, clip_paths, backbone.name, file, asdict(sampling), views, seed)
-    files = []
-    for start in tqdm(range(0, len(clips), SHARD_CLIPS), unit="shard", disable=None):
-        file = folder / f"{start // SHARD_CLIPS:05}.tfrecord"
-        files.append(file)
-        if file.exists():
-            continue
-        owners, sequences = [], []
-        for index in range(start, min(start + SHARD_CLIPS, len(clips))):
-            rng = np.random.default_rng((seed, index))
-            for frames in _sequences(clips[index], sampling, backbone.input_size, views, rng):
-                owners.append(index)
-                sequences.append(frames)
-        features = backbone(np.concatenate(sequences)).astype(np.float16)
-        features = np.split(features, np.cumsum([len(frames) for frames in sequences])[:-1])
-        partial = file.with_suffix(".partial")
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for owner, sequence in zip(owners, features, strict=True):
-                writer.write(_to_example(owner, sequence).SerializeToString())
-        partial.rename(file)
-    return files
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "backbone": backbone.name,
+        "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "input_size": backbone.input_size,
+        "feature_shape": backbone.feature_shape,
+        "sampling": asdict(sampling),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    folder = folder / digest[:16]
+    with FeatureStore(folder, facts) as store:
 
+        def read(clip):
+            try:
+                return clip, *_read_missing(clip, store, sampling, backbone.input_size, views, seed)
+            except VideoError as err:
+                return clip, str(err), {}
 
-def _sequences(clip, sampling, size, views, rng):
-    try:
-        native = read_frames(clip.path, sampling.num_frames, None if views else size).frames
-    except VideoError as err:
-        raise DatasetError(f"{err}, or take its row out of the labels") from err
-    resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in native]
-    yield np.stack(resized)
-    if len(native) == 1:
-        for _ in range(views):
-            yield moving_crop(native[0], rng.integers(1, sampling.num_frames + 1), size, rng)
-
-
-def _to_example(clip: int, features: np.ndarray):
-    frames = [
-        tf.train.Feature(bytes_list=tf.train.BytesList(value=[frame.tobytes()]))
-        for frame in features
-    ]
-    return tf.train.SequenceExample(
-        context=tf.train.Features(
-            feature={"clip": tf.train.Feature(int64_list=tf.train.Int64List(value=[clip]))}
-        ),
-        feature_lists=tf.train.FeatureLists(
-            feature_list={"features": tf.train.FeatureList(feature=frames)}
-        ),
+        waiting: dict[str, np.ndarray] = {}
+        keys, unreadable = [], []
+        looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
+        for clip, found, sequences in looks:
+            if isinstance(found, str):
+                tqdm.write(found, file=sys.stderr)
+                unreadable.append((clip, found))
+            else:
+                keys.append((clip, found))
+            waiting |= sequences
+            if sum(map(len, waiting.values())) >= GROUP_FRAMES:
+                _look(backbone, waiting, store)
+                waiting = {}
+        _look(backbone, waiting, store)
+        if unreadable:
+            names = ", ".join(str(clip.path) for clip, _ in unreadable)
+            print(f"left out {len(unreadable)} of {len(clips)} clips: {names}", file=sys.stderr)
+        if not keys:
+            raise DatasetError("none of the clips can be read; check their paths in the labels")
+        places = [
+            (clip, *store.place(key)) for clip, (_, several) in enumerate(keys) for key in several
+        ]
+    return Records(
+        [clip for clip, _ in keys],
+        unreadable,
+        backbone.feature_shape,
+        store.files,
+        np.array(places, PLACE),
     )
+
+
+def _read_missing(clip, store, sampling, size, views, seed):
+    """The keys of a clip's records, and the frames of those that the store lacks."""
+    content = content_digest(clip.path)
+
+    def key(view):
+        facts = [content, clip.start, clip.end] + ([view, seed] if view else [])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+    keys = [key(view) for view in range(views + 1)]
+    if keys[0] in store:
+        keys = keys if store.place(keys[0])[-1] == 1 else keys[:1]
+        if all(key in store for key in keys):
+            return keys, {}
+    native = read_frames(
+        clip.path, sampling.num_frames, None if views else size, clip.start, clip.end
+    ).frames
+    resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in native]
+    sequences = {keys[0]: np.stack(resized)}
+    if len(native) > 1:
+        return keys[:1], sequences
+    for view in keys[1:]:
+        rng = np.random.default_rng(int(view, 16))
+        num_frames = rng.integers(1, sampling.num_frames + 1)
+        sequences[view] = moving_crop(native[0], num_frames, size, rng)
+    return keys, {key: frames for key, frames in sequences.items() if key not in store}
+
+
+def _look(backbone, sequences: dict[str, np.ndarray], store):
+    """Computes and keeps the features of sequences of frames."""
+    if not sequences:
+        return
+    features = backbone(np.concatenate(list(sequences.values()))).astype(np.float16)
+    ends = np.cumsum([len(frames) for frames in sequences.values()])[:-1]
+    for key, sequence in zip(sequences, np.split(features, ends), strict=True):
+        store.add(key, sequence)
 
 
 def read_records(
-    files: Sequence[Path],
-    clips: Sequence[LabelledClip],
+    records: Records,
     vocabulary: Vocabulary,
-    feature_shape: tuple[int, ...],
     batch_size: int,
     seed: int | None = None,
-) -> tf.data.Dataset:
+    replay: Records | None = None,
+    replay_share: float = 0.0,
+) -> "Batches":
     """Reads records as batches for `CaptionModel`, each clip with one of its captions.
 
     Args:
-        files: written by `write_records`.
-        clips: those given to `write_records`.
+        records: written by `write_records`.
         vocabulary: turns the captions into token ids.
-        feature_shape: of one frame.
         batch_size: clips in a batch.
-        seed: shuffles, and draws a caption for each clip anew in each pass; with None the
-            order is that of the records, and the caption is the first.
-
-    Returns:
-        Batches of `({"features", "sequence_length", "token_ids"}, token_ids)`, padded to the
-        longest in the batch, clips of similar length together.
+        seed: shuffles, and draws a caption for each clip anew in each pass; with None every
+            pass has the order of the records and the first captions.
+        replay: further records, of which each pass has a sample; their clips are numbered on
+            from those of `records`.
+        replay_share: how much of a pass is replayed, 0 <= share < 1.
     """
-    captions = tf.ragged.constant(
-        [[vocabulary.encode(caption)[:MAX_WORDS] for caption in clip.captions] for clip in clips],
-        dtype=tf.int32,
-    )
+    if not 0 <= replay_share < 1:
+        raise ValueError(f"expected 0 <= replay_share < 1, received: {replay_share=}")
+    if replay is not None and replay.feature_shape != records.feature_shape:
+        shapes = f"{records.feature_shape=}, {replay.feature_shape=}"
+        raise ValueError(f"expected features of one backbone, received: {shapes}")
+    sources = [records, replay] if replay is not None else [records]
+    return Batches(sources, vocabulary, batch_size, seed, replay_share)
 
-    def parse(number, record):
-        context, sequence = tf.io.parse_single_sequence_example(
-            record,
-            context_features={"clip": tf.io.FixedLenFeature((), tf.int64)},
-            sequence_features={"features": tf.io.FixedLenSequenceFeature((), tf.string)},
+
+class Batches:
+    """Batches without end, numbered from the start of a training; `len` of them are a pass.
+
+    Which clips and captions a batch holds follows from its number and the seed alone, so a
+    training that was stopped after any step goes on with the very batches it would have had.
+    Clips of similar length share a batch, which is padded to the longest.
+
+    Attributes:
+        clips: the labelled clips, by the number that the batches call them.
+        vocabulary: what turned their captions into token ids.
+    """
+
+    def __init__(self, sources: Sequence[Records], vocabulary, batch_size, seed, replay_share):
+        """As `read_records`, which is the way in."""
+        self.clips = [clip for source in sources for clip in source.clips]
+        self.vocabulary = vocabulary
+        self._captions = [
+            [vocabulary.encode(caption)[:MAX_WORDS] for caption in clip.captions]
+            for clip in self.clips
+        ]
+        self._files = [str(file) for source in sources for file in source.files]
+        self._feature_shape = sources[0].feature_shape
+        self._places = np.concatenate([source.places for source in sources])
+        self._num_new = len(sources[0].places)
+        self._places["clip"][self._num_new :] += len(sources[0].clips)
+        self._places["file"][self._num_new :] += len(sources[0].files)
+        num_replayed = round(self._num_new * replay_share / (1 - replay_share))
+        self._num_replayed = num_replayed if len(sources) > 1 else 0
+        self._batch_size, self._seed = batch_size, seed
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-(self._num_new + self._num_replayed) // self._batch_size)
+
+    def num_words(self, epoch: int) -> list[int]:
+        """Words and ENDs in each batch of a pass."""
+        clips = self._places["clip"]
+        return [
+            sum(len(self._captions[clip][one]) for clip, one in zip(clips[records], choices))
+            for records, choices in self._plan(epoch)
+        ]
+
+    def read(self, start: int = 0, stop: int | None = None) -> tf.data.Dataset:
+        """Reads batches.
+
+        Args:
+            start: number of the first batch, counted from the start of the training: pass
+                number p begins with batch `p * len(self)`.
+            stop: number of the batch to stop before; by default where the pass ends.
+
+        Returns:
+            `({"features", "sequence_length", "token_ids", "clip"}, token_ids)`: features float32
+            `(batch_size, num_frames, *feature_shape)`, token ids int32
+            `(batch_size, caption_length)`, and the place of each clip in `clips`.
+        """
+        if stop is None:
+            stop = (start // len(self) + 1) * len(self)
+        batches = tf.data.Dataset.range(start, stop)
+        return batches.map(self._load, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+    def _make_plan(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The records and the captions of each batch of a pass."""
+        rng = np.random.default_rng((self._seed or 0, epoch if self._seed is not None else 0))
+        num_old = len(self._places) - self._num_new
+        replayed = rng.permutation(num_old)
+        if self._num_replayed > num_old:
+            replayed = rng.integers(num_old, size=self._num_replayed)
+        records = np.concatenate(
+            [np.arange(self._num_new), self._num_new + replayed[: self._num_replayed]]
         )
-        features = tf.io.decode_raw(sequence["features"], tf.float16)
-        features = tf.cast(tf.reshape(features, (-1, *feature_shape)), tf.float32)
-        said = captions[context["clip"]]
-        choice = 0
-        if seed is not None:
-            choice = tf.random.stateless_uniform(
-                (), (seed, number), 0, said.nrows(tf.int32), tf.int32
-            )
+        counts = [len(self._captions[clip]) for clip in self._places["clip"][records]]
+        if self._seed is None:
+            tie_break, choices = np.arange(len(records)), np.zeros(len(records), int)
+        else:
+            tie_break, choices = rng.random(len(records)), rng.integers(counts)
+        order = np.lexsort((tie_break, self._places["num_frames"][records]))
+        starts = np.arange(0, len(order), self._batch_size)
+        if self._seed is not None:
+            rng.shuffle(starts)
+        batches = [order[start : start + self._batch_size] for start in starts]
+        return [(records[batch], choices[batch]) for batch in batches]
+
+    def _load(self, number):
+        examples, token_ids, clips = tf.numpy_function(
+            self._fetch, [number], [tf.string, tf.int32, tf.int32], stateful=False
+        )
+        examples.set_shape((None,)), token_ids.set_shape((None, None)), clips.set_shape((None,))
+        _, sequence, lengths = tf.io.parse_sequence_example(
+            examples, sequence_features={"features": tf.io.FixedLenSequenceFeature((), tf.string)}
+        )
+        frame_bytes = 2 * int(np.prod(self._feature_shape))
+        # Padding to a fixed length exists for integers only.
+        features = tf.io.decode_raw(sequence["features"], tf.int16, fixed_length=frame_bytes)
+        features = tf.bitcast(features, tf.float16)
+        shape = (*tf.unstack(tf.shape(sequence["features"])), *self._feature_shape)
         inputs = {
-            "features": features,
-            "sequence_length": tf.shape(features)[0],
-            "token_ids": said[choice],
+            "features": tf.cast(tf.reshape(features, shape), tf.float32),
+            "sequence_length": tf.cast(lengths["features"], tf.int32),
+            "token_ids": token_ids,
+            "clip": clips,
         }
-        return inputs, said[choice]
+        return inputs, token_ids
 
-    names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
-    if seed is None:
-        records = tf.data.TFRecordDataset(names)
-    else:
-        names = names.shuffle(len(files), seed=seed)
-        records = names.interleave(tf.data.TFRecordDataset, cycle_length=16)
-        records = records.shuffle(2048, seed=seed)
-    batches = records.enumerate().map(parse, num_parallel_calls=2)
-    batches = batches.bucket_by_sequence_length(
-        lambda inputs, _: inputs["sequence_length"],
-        bucket_boundaries=[length + 1 for length in BUCKETS],
-        bucket_batch_sizes=[batch_size] * (len(BUCKETS) + 1),
-    )
-    num_batches = _count_batches(files, batch_size)
-    return batches.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(2)
+    def _fetch(self, number):
+        epoch, step = divmod(int(number), len(self))
+        records, choices = self._plan(epoch)[step]
+        places = self._places[records]
+        examples = [_read_bytes(self._files[file], *at) for _, file, *at, _ in places.tolist()]
+        chosen = [self._captions[clip][one] for clip, one in zip(places["clip"], choices)]
+        token_ids = np.full((len(chosen), max(map(len, chosen))), PAD_ID, np.int32)
+        for row, ids in zip(token_ids, chosen):
+            row[: len(ids)] = ids
+        return np.array(examples, object), token_ids, np.ascontiguousarray(places["clip"])
 
 
-def _count_batches(files, batch_size) -> int:
-    def length(record):
-        _, sequence = tf.io.parse_single_sequence_example(
-            record, sequence_features={"features": tf.io.RaggedFeature(tf.string)}
-        )
-        return tf.size(sequence["features"])
-
-    lengths = tf.data.TFRecordDataset([str(file) for file in files]).map(length).batch(1024)
-    lengths = np.concatenate(list(lengths.as_numpy_iterator()))
-    _, sizes = np.unique(np.searchsorted(BUCKETS, lengths), return_counts=True)
-    return int(np.ceil(sizes / batch_size).sum())
+def _read_bytes(file: str, offset: int, size: int) -> bytes:
+    with open(file, "rb", buffering=0) as stream:
+        stream.seek(offset)
+        return stream.read(size)

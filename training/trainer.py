@@ -1,13 +1,28 @@
 """Teaches a caption model to say what people say of clips."""
 
+import csv
+import json
+import shutil
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
+from tqdm import tqdm
 
+from captioner.config import DecodingOptions
+from captioner.engines import KerasEngine
+from captioner.errors import DatasetError
 from captioner.model import CaptionModel
-from captioner.vocabulary import PAD_ID
+from captioner.vocabulary import PAD_ID, tokenize
+
+from .metrics import CiderD
+from .records import Batches
+
+ROUND_STEPS = 50  # fewer would spend more on measuring and keeping than on learning
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,7 @@ class TrainingOptions:
         scheduled_sampling: share of the words read that are the model's own at the end of the
             training; it grows from 0.
         weight_decay: of AdamW.
+        patience: rounds without a better validation before the training ends.
         seed: of weights, order and dropout.
     """
 
@@ -32,6 +48,7 @@ class TrainingOptions:
     label_smoothing: float = 0.1
     scheduled_sampling: float = 0.0
     weight_decay: float = 0.01
+    patience: int = 5
     seed: int = 1
 
 
@@ -94,25 +111,28 @@ class ScheduledSampling(keras.Model):
         return self.model({**inputs, "token_ids": read}, training=True)
 
 
-def train(
-    model: CaptionModel,
-    batches,
-    validation,
-    options: TrainingOptions,
-    folder: Path,
-):
+def train(model: CaptionModel, batches: Batches, validation, options: TrainingOptions, folder):
     """Trains `model` in place; its weights end as their moving average (Polyak and Juditsky 1992).
 
-    The state is kept in `folder` after each epoch, and a run that was stopped goes on from there.
+    It goes in rounds of a pass, or of as many as make `ROUND_STEPS` steps. With `validation` the
+    weights are those of the round with the best CIDEr, and the training ends when
+    `options.patience` rounds brought no better one. All that goes on is kept in `folder` after
+    each round, and the same call goes on from there, to the same weights as if never stopped.
 
     Args:
         model: what learns.
-        batches: of `training.records.read_records`.
-        validation: likewise, for the loss on other clips; or None.
+        batches: what from.
+        validation: `Batches` of other clips, or None.
         options: how long and how hard.
         folder: of the state and the log, `train.csv`.
+
+    Returns:
+        A dict a round: `epoch`, the passes done; `loss` and, with validation, `val_loss` and
+        `val_cider`.
     """
-    steps = len(batches) * options.epochs
+    passes = max(1, ROUND_STEPS // len(batches))
+    rounds = -(-options.epochs // passes)
+    steps = rounds * passes * len(batches)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
         steps,
@@ -126,20 +146,165 @@ def train(
         use_ema=True,
         ema_momentum=max(0.0, 1 - 20 / steps),  # over about the last twentieth
     )
+    learner = model
     if options.scheduled_sampling:
-        model = ScheduledSampling(model, options.scheduled_sampling, steps, options.seed)
+        learner = ScheduledSampling(model, options.scheduled_sampling, steps, options.seed)
     # XLA made every training step slower on a CPU.
-    model.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
-    model.fit(
-        batches,
-        validation_data=validation,
-        epochs=options.epochs,
-        shuffle=False,  # the batches come shuffled
-        verbose=2,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(
-                folder / "backup", double_checkpoint=True, delete_checkpoint=False
-            ),
-            keras.callbacks.CSVLogger(folder / "train.csv", append=True),
-        ],
-    )
+    learner.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
+    optimizer.build(learner.trainable_variables)
+    progress = _Progress(Checkpoints(folder), batches, passes, validation, options, model)
+    progress.set_model(learner)
+    done = progress.resume()
+    if done < rounds and not progress.is_enough():
+        callbacks = [progress]
+        if find_spec("tensorboard"):
+            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+        learner.fit(
+            batches.read(done * passes * len(batches), steps),
+            initial_epoch=done,
+            epochs=rounds,
+            steps_per_epoch=passes * len(batches),
+            shuffle=False,  # the batches come shuffled
+            verbose=0,
+            callbacks=callbacks,
+        )
+    progress.finish()
+    return progress.history
+
+
+class Checkpoints:
+    """The state of a training after its last round, whole at any moment.
+
+    Each round has a folder, written under another name and then renamed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def last(self) -> Path | None:
+        """The folder of the last round that was kept."""
+        return max(self.folder.glob("round-*"), default=None)
+
+    def keep(self, number: int, write):
+        """Has `write(folder)` fill the folder of a round, then drops those before.
+
+        Raises:
+            DatasetError: the disk is full.
+        """
+        before, partial = list(self.folder.glob("round-*")), self.folder / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            write(partial)
+            partial.rename(self.folder / f"round-{number:05}")
+        except OSError as err:
+            raise DatasetError(
+                f"{self.folder}: cannot be written: {err.strerror or err}; make room and give the "
+                "same command again: what was learned up to the last round is kept"
+            ) from err
+        for folder in before:
+            shutil.rmtree(folder)
+
+
+class _Progress(keras.callbacks.Callback):
+    """What happens between rounds: measuring, keeping, telling, stopping."""
+
+    def __init__(self, checkpoints, batches, passes, validation, options, caption_model):
+        super().__init__()
+        self.checkpoints, self.batches, self.validation = checkpoints, batches, validation
+        self.passes = passes
+        self.options, self.caption_model = options, caption_model
+        self.history, self.best = [], None
+        self._engine = KerasEngine(caption_model)
+        if validation is not None:
+            captions = [[tokenize(one) for one in clip.captions] for clip in validation.clips]
+            self._cider = CiderD(captions)
+
+    def resume(self) -> int:
+        """Takes up the state after the last round; returns how many are done."""
+        last = self.checkpoints.last()
+        if last is None:
+            return 0
+        for variable, value in zip(self._state(), _load_arrays(last / "state.npz"), strict=True):
+            variable.assign(value)
+        self.best = _load_arrays(last / "best.npz")
+        self.history = json.loads((last / "history.json").read_text())
+        return len(self.history)
+
+    def _state(self):
+        """All that steps change: weights, random seeds, the optimizer's moments and averages."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def is_enough(self) -> bool:
+        """Whether the last rounds brought nothing better."""
+        ciders = [row["val_cider"] for row in self.history if "val_cider" in row]
+        return len(ciders) - np.argmax([*ciders, -1.0]) > self.options.patience
+
+    def finish(self):
+        """Leaves the best weights in the model."""
+        self.caption_model.set_weights(self.best)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        first = epoch * self.passes
+        self._title = f"pass {first + self.passes} of {self.options.epochs}"
+        numbers = range(first, first + self.passes)
+        self._words = [n for number in numbers for n in self.batches.num_words(number)]
+        self._bar = tqdm(
+            total=sum(self._words), desc=self._title, unit="word", unit_scale=True, disable=None
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+        self._bar.update(self._words[batch])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._bar.close()
+        optimizer, variables = self.model.optimizer, self.model.trainable_variables
+        learned = [ops.convert_to_numpy(variable) for variable in variables]
+        optimizer.finalize_variable_values(variables)  # their moving average
+        row = {"epoch": (epoch + 1) * self.passes, "loss": float(logs["loss"])}
+        if self.validation is not None:
+            row |= self._validate()
+            logs |= row  # for whoever comes next
+        ciders = [row.get("val_cider", 0.0) for row in self.history]
+        if row.get("val_cider", 0.0) >= max(ciders, default=0.0):
+            self.best = self.caption_model.get_weights()
+        for variable, value in zip(variables, learned, strict=True):
+            variable.assign(value)
+        self.history.append(row)
+        self.checkpoints.keep(epoch, self._write)
+        values = (f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
+        print(f"{self._title}: {', '.join(values)}", file=sys.stderr)
+        self.model.stop_training = self.is_enough()
+
+    def _write(self, folder):
+        np.savez(folder / "state.npz", *map(ops.convert_to_numpy, self._state()))
+        np.savez(folder / "best.npz", *self.best)
+        (folder / "history.json").write_text(json.dumps(self.history))
+        log = self.checkpoints.folder / "train.csv"
+        with log.with_suffix(".partial").open("w", newline="") as file:
+            rows = csv.DictWriter(file, self.history[0])
+            rows.writeheader()
+            rows.writerows(self.history)
+        log.with_suffix(".partial").replace(log)
+
+    def _validate(self):
+        """The loss, and CIDEr of greedy decoding, on other clips."""
+        loss, said, clips = caption_loss(0.0), [], []
+        losses = []
+        for inputs, token_ids in self.validation.read():
+            losses.append(ops.convert_to_numpy(loss(token_ids, self.caption_model(inputs))))
+            lengths = inputs["sequence_length"].numpy()
+            features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
+            found = self._engine(features, DecodingOptions(beam_size=1)).token_ids[:, 0]
+            said += [self.validation.vocabulary.words(row) for row in found]
+            clips += inputs["clip"].numpy().tolist()
+        return {
+            "val_loss": float(np.concatenate(losses).mean()),
+            "val_cider": float(self._cider.score(said, clips).mean()),
+        }
+
+
+def _load_arrays(path: Path) -> list[np.ndarray]:
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]

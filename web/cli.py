@@ -69,15 +69,20 @@ def _caption_there(args) -> int:
         raise CaptionerError(
             "--server captions with the server's own model; leave out --model and --beam-size"
         )
+    rows = FORMATS[args.formats[0]]
+    if len(args.formats) > 1 or not rows.one_file:
+        raise CaptionerError("--server writes one file of one format, not srt or vtt")
     status = ALL_GOOD
     try:
         output = args.output.open("w", encoding="utf-8") if args.output else None
     except OSError as err:
         raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
     with output or nullcontext(sys.stdout) as out:
+        if rows.header:
+            print(rows.header, file=out)
         token = os.environ.get(TOKEN)
         for result in caption_on_server(args.server, args.paths, token, args.recursive):
-            print(FORMATS[args.format](result), file=out, flush=True)
+            print(rows.write(result), file=out, flush=True)
             if isinstance(result, Failure):
                 status = SOME_FAILED
     return status

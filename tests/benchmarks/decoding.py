@@ -81,16 +81,17 @@ def keras_decoder(weights, options):
     def step(token_ids, state, memory):
         hidden, cell, words = state
         memory, keys, length = memory
-        query = ops.matmul(hidden, w["query"])[:, None]  # (rows, 1, units)
-        scores = ops.matmul(ops.tanh(keys + query), w["score"][:, None])[:, :, 0]
-        attention = ops.softmax(scores)  # (rows, memory_length)
-        context = ops.matmul(attention[:, None], memory)[:, 0]  # (rows, units)
+        queries = ops.reshape(ops.matmul(hidden, w["query"]), (length.shape[0], -1, 1, UNITS))
+        scores = ops.matmul(ops.tanh(keys[:, None] + queries), w["score"][:, None])[..., 0]
+        attention = ops.softmax(scores)  # (num_clips, beam_size, memory_length)
+        context = ops.reshape(ops.matmul(attention, memory), (-1, UNITS))  # (rows, units)
         embedded = ops.take(w["embedding"], token_ids, axis=0)
         inputs = ops.concatenate([embedded, context, hidden], axis=1)
         gates = ops.matmul(inputs, w["kernel"]) + w["bias"]
         i, f, g, o = ops.split(gates, 4, axis=1)
         cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(g)
         hidden = ops.sigmoid(o) * ops.tanh(cell)
+        length = ops.repeat(length, words.shape[0] // length.shape[0])
         ends = end_logit(words, length)[:, None]
         logits = ops.matmul(ops.concatenate([hidden, ends], axis=1), w["output"])
         return logits, (hidden, cell, words + 1)

@@ -1,0 +1,217 @@
+"""Videos read in child processes, so that no file can hang, crash or balloon the one that asks."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import Self
+
+from .errors import VideoError
+from .segments import Stretch, read_segments
+from .video import Clip, read_frames
+
+MEGABYTE = 1 << 20
+OUT_OF_MEMORY = 77  # exit status of a child
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """What one file may use.
+
+    Attributes:
+        seconds: until it has been read, or, in segments, until the next one.
+        memory: MB, beyond what the process that reads it needs itself.
+    """
+
+    seconds: float = 120.0
+    memory: int = 2048
+
+    def __post_init__(self):
+        if not 0 < self.seconds < 1e6 or self.memory < 1:
+            raise ValueError(f"expected seconds > 0 and memory >= 1 MB, received: {self}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read of a video: the arguments of `read_frames`, or of `read_segments` where
+    `segments` is given."""
+
+    video: str
+    num_frames: int
+    size: tuple[int, int] | None = None
+    start: float = 0.0
+    end: float | None = None
+    segments: float | str | None = None
+
+    def parts(self) -> Iterator[Clip | Stretch]:
+        """Reads the video: one clip, or stretch by stretch."""
+        if self.segments is None:
+            yield read_frames(self.video, self.num_frames, self.size, self.start, self.end)
+        else:
+            yield from read_segments(self.video, self.segments, self.num_frames, self.size)
+
+
+class Reader:
+    """A child process that reads one video after the other, and is replaced when one kills it.
+
+    The child holds OpenCV and FFmpeg, but neither model nor TensorFlow. It outlives neither its
+    time limit nor whoever started it, however that ends. A reader serves one thread at a time.
+    """
+
+    def __init__(self, limits: ReadingLimits | None = None):
+        self.limits = limits or ReadingLimits()
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection | None = None
+
+    def start(self):
+        """Starts the child, where none runs; returns at once, while it is still starting."""
+        if self._process is not None:
+            return
+        self._connection, theirs = Pipe()
+        command = (
+            f"import sys; sys.path[:] = {sys.path!r}; from captioner.reading import serve; "
+            f"serve({theirs.fileno()}, {self.limits.seconds!r}, {self.limits.memory!r})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                # Isolated: what lies in the current folder is no module of ours.
+                [sys.executable, "-I", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # decoders chatter past every setting
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for whoever started us
+            )
+
+    def read(self, request: Request) -> Iterator[Clip | Stretch]:
+        """Reads a video.
+
+        Raises:
+            VideoError: it cannot be read, or not within the limits.
+        """
+        self.start()
+        whole = False
+        try:
+            self._connection.send(request)
+            while (part := self._connection.recv()) is not None:
+                if isinstance(part, VideoError):
+                    whole = True
+                    raise part
+                yield part
+            whole = True
+        except (EOFError, ConnectionError):
+            raise VideoError(f"{request.video}: {self._epitaph()}") from None
+        finally:
+            if not whole:
+                self.close()
+
+    def _epitaph(self) -> str:
+        status = self._process.wait()
+        if status == -signal.SIGALRM:
+            return (
+                f"took longer than {self.limits.seconds:g} s to read; give it more time, or cut "
+                "or convert it first"
+            )
+        if status == OUT_OF_MEMORY:
+            return (
+                f"needs more than {self.limits.memory} MB to read; allow it more, or make it "
+                "smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+            )
+        return f"its decoder crashed (status {status}); convert it: ffmpeg -i INPUT OUTPUT.mp4"
+
+    def interrupt(self):
+        """Ends a `read` that another thread is in: to that one the decoder has crashed."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def close(self):
+        """Ends the child, in the middle of a video too; the next video starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+# One file, one core: other files wait for the others. Buffers of a thread cost address space.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | {
+    "OPENCV_FFMPEG_THREADS": "1",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(8192 * 8192),
+    # Big buffers go back to the system when they are freed, and memory stays flat.
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
+
+
+def serve(file_descriptor: int, seconds: float, memory: int):
+    """The child: answers requests until whoever asks is gone."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = _limit_memory(memory)
+    with Connection(file_descriptor) as connection:
+        while True:
+            try:
+                request = connection.recv()
+            except EOFError:
+                return
+            _answer(connection, request, seconds, most)
+
+
+def _answer(connection: Connection, request: Request, seconds: float, most: float):
+    try:
+        # The signal ends the process, wherever in a decoder it hangs.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for part in request.parts():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send(part)  # waits until there is room
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        answer = None
+    except VideoError as err:
+        if _memory("VmPeak") > most:  # decoders do not tell what they lacked
+            sys.exit(OUT_OF_MEMORY)
+        answer = err
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)
+    except Exception as err:  # ours to mend; told in the row, and the batch goes on
+        answer = VideoError(f"{request.video}: cannot be read, {type(err).__name__}: {err}")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    connection.send(answer)
+
+
+def _limit_memory(megabytes: int) -> float:
+    """Limits what the process may take beyond what it has.
+
+    Returns:
+        MB; when it has taken more, it was most probably refused some.
+    """
+    taken = _memory("VmSize")
+    if not taken:  # not Linux, which keeps no such limit
+        return float("inf")
+    limit = int(taken + megabytes) * MEGABYTE
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return taken + megabytes * 7 / 8
+
+
+def _memory(name: str) -> float:
+    """MB of address space, by what Linux tells of this process; 0 elsewhere."""
+    try:
+        with open("/proc/self/status") as file:
+            rows = dict(line.split(":", 1) for line in file)
+        return int(rows[name].split()[0]) / 1024
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,92 @@
+"""A video -> its frames, read from end to end: slower, but it takes whatever OpenCV can read."""
+
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import cv2
+import numpy as np
+
+from .errors import VideoError
+from .sampling import Timeline
+from .stream import OPTIONS
+
+MAX_PIXELS = 8192 * 8192  # of a frame
+
+
+def check_pixels(path: str | os.PathLike, width: int, height: int):
+    """Refuses frames that are too large to hold.
+
+    Raises:
+        VideoError: a frame has more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: has frames of {width} x {height} pixels, and more than {MAX_PIXELS} are "
+            "not read; make it smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+        )
+
+
+def packet_timeline(path: str | os.PathLike, name: str) -> Timeline:
+    """Tells from the packets, which costs next to nothing, when frames will be shown.
+
+    Args:
+        path: the file as its user calls it.
+        name: its absolute path.
+    """
+    stamps = array("d")
+    with _capture(path, name, [cv2.CAP_PROP_FORMAT, -1]) as (capture, fps):
+        while capture.grab():
+            stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    # Packets come in the order of decoding, frames in the order of showing.
+    return Timeline.of(np.sort(stamps) / 1000, fps)
+
+
+class Reading:
+    """Decodes a file once; every frame on the way (`grab`), but only those that are wanted are
+    converted to pixels (`retrieve`).
+
+    Attributes:
+        timeline: of the frames that there were, once `frames` is over.
+    """
+
+    def __init__(self, path: str | os.PathLike, name: str):
+        self.path, self.name, self.timeline = path, name, Timeline(np.zeros(0), 0.0)
+
+    def frames(self, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields the frames of these indices, with them: BGR, uint8, `(height, width, 3)`."""
+        wanted = set(chosen.tolist())
+        stamps = array("d")
+        with _capture(self.path, self.name) as (capture, fps):
+            while capture.grab():
+                if len(stamps) in wanted:
+                    decoded, frame = capture.retrieve()
+                    if decoded:
+                        yield len(stamps), frame
+                stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+        self.timeline = Timeline.of(np.asarray(stamps) / 1000, fps)
+
+
+@contextmanager
+def _capture(path, name, parameters=()):
+    _prepare()
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, list(parameters))
+    try:
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        check_pixels(path, *(int(capture.get(side)) for side in sides))
+        yield capture, capture.get(cv2.CAP_PROP_FPS)
+    finally:
+        capture.release()
+
+
+@cache
+def _prepare():
+    """Silences OpenCV's FFmpeg and shuts it in, once; what users set stands.
+
+    The level is read from the environment when a process opens its first video.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    options = "|".join(f"{name};{value}" for name, value in OPTIONS.items())
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)

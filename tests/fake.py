@@ -1,0 +1,42 @@
+"""The real command with a model that says of each clip how bright it is, without TensorFlow.
+
+python -m tests.fake caption ... works as `captioner caption ...` does.
+"""
+
+import sys
+import time
+from types import SimpleNamespace
+
+from captioner import cli
+from captioner.caption import Candidate
+from captioner.config import SamplingOptions
+from captioner.reading import Request
+
+
+class FakeCaptioner:
+    """Stands in for `captioner.Captioner`; `seconds` is how long it looks at a batch."""
+
+    name = "fake"
+    sampling = SamplingOptions(num_frames=4)
+    backbone = SimpleNamespace(input_size=(32, 32))
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+        self.batch_sizes = []
+
+    def request(self, video, segments=None):
+        return Request(video, self.sampling.num_frames, self.backbone.input_size, segments=segments)
+
+    def look(self, frames):
+        if frames:
+            self.batch_sizes.append(len(frames))
+            time.sleep(self.seconds)
+        return [clip.mean((1, 2)) for clip in frames]
+
+    def describe_many(self, features):
+        return [(Candidate(f"Brightness {clip.mean():.0f}.", -1.0),) for clip in features]
+
+
+if __name__ == "__main__":
+    cli.load_captioner = lambda args: FakeCaptioner(0.02)
+    sys.exit(cli.main())

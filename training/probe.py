@@ -1,0 +1,62 @@
+"""How much of what people say a backbone's features tell, before any caption model learns."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from captioner.errors import CaptionerError
+from captioner.vocabulary import tokenize
+
+try:
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import average_precision_score
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.preprocessing import StandardScaler
+except ImportError as err:
+    raise CaptionerError(
+        "probing needs scikit-learn; install it: pip install 'captioner[evaluate]'"
+    ) from err
+
+PENALTIES = (100, 300, 1000, 3000, 10000)
+RAREST, COMMONEST = 0.02, 0.5  # share of the pictures whose captions have a word that counts
+
+
+def word_precision(
+    features: np.ndarray, captions: Sequence[Sequence[str]], seed: int = 0
+) -> dict[str, float]:
+    """Predicts from features which words people say of pictures.
+
+    Ridge regression in five folds from the square roots of the features, standardised, to each
+    word that neither few nor most pictures have; the penalty is the best of `PENALTIES`.
+
+    Args:
+        features: not negative, `(num_pictures, feature_dim)`.
+        captions: of each picture.
+        seed: of the folds and of the guessing.
+
+    Returns:
+        `num_words`; `word_map`, the mean over words of the average precision at which the
+        predictions rank the pictures; and `chance`, that of random numbers.
+    """
+    words = [{word for caption in said for word in tokenize(caption)} for said in captions]
+    counts = Counter(word for said in words for word in said)
+    share = {word: count / len(words) for word, count in counts.items()}
+    probed = sorted(word for word in counts if RAREST <= share[word] <= COMMONEST)
+    truth = np.array([[word in said for word in probed] for said in words])
+    standardised = StandardScaler().fit_transform(np.sqrt(features))
+    folds = KFold(5, shuffle=True, random_state=seed)
+
+    def mean_average_precision(scores):
+        return float(average_precision_score(truth, scores, average="macro"))
+
+    predictions = (
+        cross_val_predict(Ridge(penalty), standardised, truth.astype(float), cv=folds)
+        for penalty in PENALTIES
+    )
+    chance = np.random.default_rng(seed).random(truth.shape)
+    return {
+        "num_words": len(probed),
+        "word_map": max(map(mean_average_precision, predictions)),
+        "chance": mean_average_precision(chance),
+    }
