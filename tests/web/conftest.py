@@ -1,0 +1,83 @@
+"""flaskr's fixtures: `app`, `client` and `runner`, and clips to send."""
+
+import numpy as np
+import pytest
+
+from tests.clips import write_clip
+from web import create_app
+from web.config import WebConfig
+from web.worker import Worker
+
+from .fakes import FakeCaptioner
+
+COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
+
+
+def draw(path, colour, num_frames=16):
+    """Writes a clip of a coloured square that moves to the right."""
+    frames = []
+    for x in range(0, 48, 48 // num_frames):
+        frame = np.full((48, 64, 3), 40, np.uint8)
+        frame[12:36, x : x + 16] = COLOURS[colour]
+        frames.append(frame)
+    return write_clip(path, frames, codec="VP80" if path.suffix == ".webm" else "MJPG")
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """The bytes of a clip of each colour."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return {colour: draw(folder / f"{colour}.avi", colour).read_bytes() for colour in COLOURS}
+
+
+@pytest.fixture
+def config(tmp_path):
+    return WebConfig(data=tmp_path / "data", min_free=0)
+
+
+@pytest.fixture
+def app(config):
+    return create_app(config, FakeCaptioner())
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+@pytest.fixture
+def runner(app):
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def send(client):
+    """Uploads bytes in pieces; returns the last answer."""
+
+    def send(content, name="clip.avi", piece=1 << 20, client=client):
+        answer = client.post("/api/v1/videos", json={"name": name, "size": len(content)})
+        while answer.status_code in (200, 201) and answer.json["received"] < len(content):
+            offset = answer.json["received"]
+            answer = client.patch(
+                f"/api/v1/videos/{answer.json['id']}/content",
+                data=content[offset : offset + piece],
+                headers={"Upload-Offset": offset},
+            )
+        return answer
+
+    return send
+
+
+def work(config, load):
+    """Does all that waits."""
+    with Worker(config, load) as worker:
+        while worker.step():
+            pass
+
+
+@pytest.fixture
+def captioned(send, runner, clips):
+    """Ids of a red, a green and a blue clip, captioned."""
+    ids = {colour: send(content, f"{colour}.avi").json["id"] for colour, content in clips.items()}
+    assert runner.invoke(args=["work"]).exit_code == 0
+    return ids

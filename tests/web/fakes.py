@@ -1,0 +1,136 @@
+"""A captioner that tells colours, and commands that stand in for training, without TensorFlow.
+
+python -m tests.web.fakes work: a worker process.
+python -m tests.web.fakes train BASE LABELS OUTPUT, or caption MODEL OUTPUT VIDEO...
+"""
+
+import csv
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from captioner.caption import Candidate, Caption
+from captioner.checkpoint import ModelFolder
+from captioner.errors import ModelError
+from captioner.video import read_frames
+from web import worker
+from web.teaching import Commands
+
+WORKER = (sys.executable, "-m", "tests.web.fakes", "work")
+DEADLY, GREEDY = b"kills the worker", b"wants four gigabytes"
+LEARNED = "learned.json"
+
+
+class FakeCaptioner:
+    """Says which colour moves; a taught one says what it was taught of that colour."""
+
+    num_frames = 4
+
+    def __init__(self, name="default", learned=None):
+        self.name, self.learned = name, learned or {}
+
+    @classmethod
+    def load(cls, path, _num_captions=3):
+        path = Path(path)
+        if not (path / "config.json").exists():
+            raise ModelError(f"{path}: no such model")
+        learned = path / LEARNED
+        return cls(path.name, json.loads(learned.read_text()) if learned.exists() else {})
+
+    def caption(self, video):
+        clip = read_frames(video, self.num_frames, (48, 64))
+        colour = colour_of(clip.frames)
+        texts = [
+            self.learned.get(colour, f"A {colour} ball rolls over the floor."),
+            f"Something {colour} floats by.",
+            "A dog plays with a ball.",
+        ]
+        candidates = tuple(
+            Candidate(text, -0.5 - number, words, attention(len(words), len(clip.frames)))
+            for number, text in enumerate(texts)
+            for words in [tuple(text.lower().rstrip(".").split())]
+        )
+        times = tuple(map(float, clip.times))
+        return Caption(str(video), candidates, clip.duration, self.name, times)
+
+
+def colour_of(frames):
+    red, green, blue = (int((frames[..., n].astype(int) > 200).sum()) for n in range(3))
+    if min(red, green, blue) > 0.5 * max(red, green, blue):
+        return "white"
+    return ("red", "green", "blue")[int(np.argmax([red, green, blue]))]
+
+
+def attention(num_words, num_frames):
+    """Word n looks most at frame n, and there at region n."""
+    weights = np.full((num_words, num_frames, 4), 0.1)
+    for word in range(num_words):
+        weights[word, word % num_frames, word % 4] = 5.0
+    return weights / weights.sum((1, 2), keepdims=True)
+
+
+def _command(name, *arguments):
+    return [sys.executable, "-m", "tests.web.fakes", name, *map(str, arguments)]
+
+
+COMMANDS = Commands(
+    train=lambda base, labels, output: _command("train", base, labels, output),
+    caption=lambda model, videos, output: _command("caption", model, output, *videos),
+)
+
+
+def _train(base, labels, output):
+    output = Path(output)
+    rows = [json.loads(line) for line in Path(labels).read_text().splitlines()]
+    if any("refuse" in row["captions"][0] for row in rows):
+        sys.exit("captioner: labels.jsonl: cannot be learned")
+    learned = {colour_of(read_frames(row["video"], 4).frames): row["captions"][0] for row in rows}
+    log = output / "work" / "state" / "train.csv"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "loss", "val_loss"])
+        for epoch in range(int(os.environ.get("FAKE_EPOCHS", "12"))):
+            writer.writerow([epoch, 3 / (epoch + 1) + 0.4, 3 / (epoch + 1.3) + 0.6])
+            file.flush()
+            time.sleep(float(os.environ.get("FAKE_EPOCH_SECONDS", "0.02")))
+    folder = ModelFolder.open(base)
+    for name in ("config.json", "vocabulary.txt"):
+        shutil.copy(folder.path / name, output / name)
+    (output / LEARNED).write_text(json.dumps(learned))
+
+
+def _caption(model, output, *videos):
+    captioner = FakeCaptioner.load(model)
+    rows = [{"video": video, "caption": captioner.caption(video).text} for video in videos]
+    Path(output).write_text("\n".join(map(json.dumps, rows)))
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    if name == "work":
+        delay = float(os.environ.get("FAKE_SECONDS", "0"))
+
+        def load(path, num_captions):
+            captioner = FakeCaptioner.load(path, num_captions)
+            look = captioner.caption
+
+            def caption(video):
+                time.sleep(delay)
+                content = Path(video).read_bytes()
+                if content.endswith(DEADLY):
+                    os.kill(os.getpid(), 9)
+                if content.endswith(GREEDY):
+                    np.zeros(2**32, np.uint8)
+                return look(video)
+
+            captioner.caption = caption
+            return captioner
+
+        worker.main(load)
+    {"train": _train, "caption": _caption}.get(name, lambda: None)(*arguments)

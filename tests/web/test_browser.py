@@ -1,0 +1,204 @@
+"""A person's way through the page, in a real browser with the real processes behind it."""
+
+import json
+
+import pytest
+import requests
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from web.config import WebConfig
+
+from .browser import Person, chromium
+from .conftest import draw
+from .serving import serving
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory):
+    browser = chromium()
+    config = WebConfig(data=tmp_path_factory.mktemp("data"), min_free=0, max_piece=4096)
+    try:
+        with serving(config) as url:
+            yield Person(browser, url)
+            browser.get("about:blank")
+    finally:
+        browser.quit()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "words.mp4").write_text("<script>document.title = 'broken'</script> not a video")
+    (folder / "empty.mp4").touch()
+    for colour in ("red", "blue"):
+        draw(folder / f"{colour}.webm", colour)
+    return folder
+
+
+def test_from_the_first_video_to_an_own_model(person, files):
+    """One after the other, as a person would; each step needs the ones before."""
+    # An empty page says what to do.
+    person.go("/")
+    person.see("h2", "Drop videos here")
+    person.see("h2", "Correct and teach")
+    assert person.faults() == []
+
+    # Two clips, and two files that are none.
+    names = ("red.webm", "blue.webm", "words.mp4", "empty.mp4")
+    shown = "window.seen = []; new MutationObserver(() => document.querySelectorAll('progress')"
+    person.browser.execute_script(
+        f"{shown}.forEach((bar) => window.seen.push(bar.value))).observe("
+        "document.getElementById('uploads'), {subtree: true, childList: true, characterData: true})"
+    )
+    person.all("#files")[0].send_keys("\n".join(str(files / name) for name in names))
+    person.see("#uploads .problem", "is no video")
+    person.see("#uploads .problem", "is empty")
+    person.see(".card.done .sentence", "A red ball rolls over the floor.")
+    person.see(".card.done .sentence", "A blue ball rolls over the floor.")
+    assert person.wait("window.seen.some((share) => share > 0 && share < 1)")
+    person.wait("document.getElementById('spoken').textContent.includes('ball')")
+    assert len(person.all(".card")) == 2
+    assert person.faults() == []
+
+    # A video's page: it plays, with its sentence as a track.
+    person.click(".card.done .sentence", "red")
+    person.see("h1", "A red ball rolls over the floor.")
+    person.wait("document.querySelector('video').readyState >= 2")
+    person.wait("document.querySelector('video').textTracks[0].cues?.length === 1")
+    text = "document.querySelector('video').textTracks[0].cues[0].text"
+    assert person.wait(text) == "A red ball rolls over the floor."
+    person.browser.execute_script("document.querySelector('video').muted = true")
+    person.all(".frame")[2].click()
+    assert person.wait("document.querySelector('video').currentTime") > 0.5
+    assert person.faults() == []
+
+    # A word shows where it looked, pointed at or walked to.
+    opacity = "+getComputedStyle(document.querySelectorAll('.regions')[{}].children[{}]).opacity"
+    word = person.all(".words:not([hidden]) .word")[1]
+    ActionChains(person.browser).move_to_element(word).perform()
+    person.see("#looked-at", "“red” looked most at")
+    person.wait(f"{opacity.format(1, 1)} === 0 && {opacity.format(0, 0)} > 0.5")
+    ActionChains(person.browser).move_to_element(person.all("h1")[0]).perform()
+    person.wait(f"{opacity.format(0, 0)} === 0")
+    word.send_keys(Keys.ENTER)  # holds it
+    person.wait(f"{opacity.format(0, 0)} > 0.5")
+    Select(person.all("#which")[0]).select_by_index(1)
+    person.see(".words .word", "something")
+
+    # A sentence is corrected with the keyboard alone, and another taken from the list.
+    person.see("#edit").send_keys(Keys.ENTER)
+    box = person.see("#text")
+    assert person.browser.switch_to.active_element == box
+    box.send_keys("x", Keys.ESCAPE)
+    person.see("h1", "A red ball rolls over the floor.")
+    person.see("#edit").send_keys(Keys.ENTER)
+    person.see("#text").clear()
+    person.see("#text").send_keys("A crimson square <b>slides</b> by.", Keys.ENTER)
+    person.see("h1", "A crimson square <b>slides</b> by.")
+    person.see(".pill", "Corrected by hand")
+    person.go("/")
+    person.click(".card .sentence", "A blue ball")
+    person.click(".take")
+    person.see("h1", "Something blue floats by.")
+
+    # It is found again.
+    person.go("/")
+    person.all("#q")[0].send_keys("crims", Keys.ENTER)
+    person.see(".hits mark", "crimson")
+    assert len(person.all(".card")) == 1
+    assert person.faults() == []
+    person.go("/?q=elephant")
+    person.see(".empty", "Nothing found")
+
+    # All is taken away.
+    person.go("/")
+    person.click("#all")
+    person.see("#selected", "2 selected")
+    rows = person.browser.execute_async_script(
+        "const done = arguments[0], form = document.getElementById('selection');"
+        "const query = new URLSearchParams(new FormData(form)); query.set('format', 'jsonl');"
+        "fetch(form.action + '?' + query).then((answer) => answer.text()).then(done)"
+    )
+    said = {json.loads(row)["caption"] for row in rows.splitlines()}
+    assert said == {"A crimson square <b>slides</b> by.", "Something blue floats by."}
+
+    # A model is taught, compared and adopted.
+    person.go("/teaching")
+    person.see(".big", "2")
+    person.click("#teach")
+    person.see("h2", "is ready")
+    person.see(".pairs td", "ball rolls over the floor.")
+    assert person.faults() == []
+    person.click("button", "Use the new model")
+    person.see(".models .pill", "In use")
+    person.click("#recaption")
+    person.see("#notices", "2 videos are captioned again")
+    person.see("button", "Use this one")  # the earlier one
+    person.go("/")
+    person.see(".card.done .meta", "Corrected")
+    person.all(".card .sentence")[0].click()
+    person.see(".facts", "taught-2")
+
+    # And deleted: one on its page, the other in the library.
+    person.click("#delete")
+    person.click("#sure button[value=no]")
+    person.click("#delete")
+    person.click("#sure button[value=yes]")
+    person.see(".card")
+    assert len(person.all(".card")) == 1
+    person.click("#all")
+    person.click("#delete")
+    person.browser.switch_to.alert.accept()
+    person.see("h2", "Drop videos here")
+    person.see("#notices", "Deleted 1 video.")
+
+    assert [text for text in person.complaints() if "415" not in text] == []
+
+
+def test_no_fault_on_the_other_pages(person):
+    person.go("/api")
+    person.all("summary")[3].click()
+    assert person.faults() == []
+    person.go("/nothing/here")
+    person.see("h1", "There is nothing here")
+    assert person.faults() == []
+    person.go("/teaching")
+    person.see("h2", "Correct a few sentences first")
+    assert person.faults() == []
+    person.complaints()  # 404, as it should
+
+
+def test_the_first_key_leads_past_the_menu(person):
+    person.go("/api")
+    ActionChains(person.browser).send_keys(Keys.TAB, Keys.ENTER).perform()
+    assert person.browser.switch_to.active_element.get_attribute("id") == "main"
+
+
+def test_polls_where_events_do_not_come_through(person, files):
+    """So many pages are open that this one is told to ask instead."""
+    person.go("/api")  # nobody listens there
+    others = [requests.get(f"{person.url}/events", stream=True, timeout=5) for _ in range(9)]
+    assert others[-1].status_code == 503
+    person.go("/")
+    person.all("#files")[0].send_keys(str(files / "red.webm"))
+    person.see(".card.done .name", "red.webm")
+    for other in others:
+        other.close()
+    assert any("503" in text for text in person.complaints())
+
+
+def test_an_upload_goes_on_after_the_line_was_down(person, files):
+    network = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    person.go("/")
+    person.browser.execute_cdp_cmd("Network.enable", {})
+    person.browser.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": True})
+    try:
+        person.all("#files")[0].send_keys(str(files / "blue.webm"))
+        person.see("#uploads li", "goes on by itself")
+    finally:
+        person.browser.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", network | {"offline": False}
+        )
+    person.see(".card.done .name", "blue.webm")

@@ -1,0 +1,171 @@
+"""`captioner serve` and `captioner caption --server`, through the command."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from captioner import cli as captioner_cli
+from web import cli
+from web.client import caption_on_server
+from web.config import WebConfig
+
+from .fakes import FakeCaptioner
+from .serving import serving
+
+
+def _main(*arguments):
+    """`captioner` as installed, whatever is installed where the tests run."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(required=True)
+    captioner_cli._add_caption(commands)
+    cli.add_serve(commands)
+    args = parser.parse_args(list(map(str, arguments)))
+    return args.run(args)
+
+
+def test_other_verbs_wait_for_no_flask():
+    code = "import sys, web.cli; print('flask' in sys.modules, 'tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.fixture
+def files(clips, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for colour, content in clips.items():
+        (folder / f"{colour}.avi").write_bytes(content)
+    (tmp_path / "words.mp4").write_text("not a video, but many words of text")
+    (tmp_path / "empty.mp4").touch()
+    return tmp_path
+
+
+def test_captions_by_a_server(files, capsys, monkeypatch):
+    monkeypatch.setenv(cli.TOKEN, "open sesame")
+    config = WebConfig(data=files / "data", min_free=0, token="open sesame")
+    paths = [files / "in", files / "words.mp4", files / "none.mp4", files / "empty.mp4"]
+    with serving(config) as url:
+        assert _main("caption", "--server", url, *paths) == 1
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        out = files / "out.txt"
+        arguments = ["--server", url, "--format", "text", "-o", out, files / "in" / "red.avi"]
+        assert _main("caption", *arguments) == 0
+        left = requests.get(
+            f"{url}/api/v1/videos", headers={"Authorization": "Bearer open sesame"}, timeout=5
+        )
+    assert [row["caption"] for row in rows[:3]] == [
+        f"A {colour} ball rolls over the floor." for colour in ("blue", "green", "red")
+    ]
+    assert rows[0]["model"] == "default"
+    assert [row["video"] for row in rows[3:]] == [str(path) for path in paths[1:]]
+    for row, reason in zip(rows[3:], ("no video", "No such file", "empty"), strict=True):
+        assert reason in row["error"]
+    assert out.read_text().endswith("\tA red ball rolls over the floor.\n")
+    assert left.json()["total"] == 0
+
+
+@pytest.mark.parametrize("more", [["--model", "other"], ["--beam-size", "3"]])
+def test_a_server_has_its_own_model(more):
+    from captioner.errors import CaptionerError
+
+    with pytest.raises(CaptionerError, match="own model"):
+        _main("caption", "--server", "http://localhost:1", "a.mp4", *more)
+
+
+def test_a_server_that_does_not_let_us_in(files):
+    from captioner.errors import CaptionerError
+
+    config = WebConfig(data=files / "data", min_free=0, token="open sesame")
+    with serving(config) as url:
+        for token in (None, "wrong"):
+            with pytest.raises(CaptionerError, match=r"token"):
+                list(caption_on_server(url, [files / "in" / "red.avi"], token))
+    with pytest.raises(CaptionerError, match="check the address"):
+        list(caption_on_server("no address", []))
+
+
+def test_without_server_all_is_as_before(monkeypatch):
+    monkeypatch.setattr(captioner_cli, "_caption", lambda args: ("here", args.paths))
+    assert _main("caption", "a.mp4") == ("here", ["a.mp4"])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500M", 5 * 10**8), ("4G", 4 * 10**9), ("1.5kb", 1500), ("12", 12)]
+)
+def test_sizes(text, size):
+    assert cli._bytes(text) == size
+
+
+def test_sizes_that_are_none():
+    with pytest.raises(argparse.ArgumentTypeError, match="500M"):
+        cli._bytes("much")
+
+
+def test_beyond_this_machine_it_asks_for_a_token(tmp_path, monkeypatch):
+    from captioner.errors import CaptionerError
+
+    monkeypatch.delenv(cli.TOKEN, raising=False)
+    with pytest.raises(CaptionerError, match=cli.TOKEN):
+        _main("serve", "--host", "0.0.0.0", "--data", tmp_path)
+
+
+def test_what_cannot_be_served(tmp_path):
+    from captioner.errors import CaptionerError
+
+    (tmp_path / "file").touch()
+    with pytest.raises(CaptionerError, match="cannot be written"):
+        _main("serve", "--data", tmp_path / "file" / "data")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # In a process of its own: waitress leaves a pipe open when it cannot listen.
+        port = str(taken.getsockname()[1])
+        code = "import sys; from tests.web.test_cli import _main; _main('serve', *sys.argv[1:])"
+        command = [sys.executable, "-c", code, "--data", str(tmp_path / "data"), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert "already in use; choose another" in done.stderr
+
+
+def test_served_by_the_real_command_with_a_real_model(tmp_path, tiny_model, clips):
+    """Uploads, gets a caption, is killed with SIGTERM, and ends well."""
+    code = (
+        "import sys; from tests.web.test_cli import _main;"
+        f"sys.exit(_main('serve', '--port', '0', '--data', {str(tmp_path)!r},"
+        f" '--model', {str(tiny_model)!r}))"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        url = server.stderr.readline().split()[-1].rstrip("/")
+        (tmp_path / "red.avi").write_bytes(clips["red"])
+        [caption] = caption_on_server(url, [tmp_path / "red.avi"])
+        assert caption.model == "tiny"
+        assert caption.text.endswith(".")
+        started = time.monotonic()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert time.monotonic() - started < 10
+    finally:
+        server.kill()
+        server.stderr.close()
+
+
+def test_the_fake_is_as_the_real_one(tiny_model, tmp_path, clips):
+    """What the other tests rely on: a caption of the same form."""
+    from web.worker import load_captioner
+
+    (tmp_path / "red.avi").write_bytes(clips["red"])
+    real = load_captioner(str(tiny_model), 3).caption(tmp_path / "red.avi")
+    fake = FakeCaptioner().caption(tmp_path / "red.avi")
+    assert len(real.candidates) == len(fake.candidates) == 3
+    for caption in (real, fake):
+        for candidate in caption.candidates:
+            words, frames, _ = candidate.attention_weights.shape
+            assert (words, frames) == (len(candidate.words), len(caption.times))

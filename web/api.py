@@ -1,0 +1,392 @@
+"""The API for scripts, which the page uses too."""
+
+import re
+import time
+from importlib.metadata import version
+
+import flask_smorest
+from flask import Flask, Response, current_app, request, send_file
+from flask_smorest import Blueprint
+
+from . import describe, formats, jobs, models, schemas, security, videos
+from .config import WebConfig
+from .context import config, get_db
+from .errors import Refusal, not_found
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+_PREFIX = "/api/v1"
+_SENTENCES = {
+    400: "The request cannot be understood",
+    401: "A token is needed, or it is wrong",
+    403: "The request came from another site",
+    404: "There is no such thing",
+    409: "It is in a state in which this cannot be done",
+    413: "Too large",
+    415: "The file is no video",
+    416: "This part of the file does not exist",
+    429: "Too many or too fast; wait",
+    507: "No room on the disk",
+}
+
+
+def _errors(*more):
+    """Says in the OpenAPI document what can go wrong, besides what always can."""
+
+    def decorate(view):
+        for status in (400, 401, 403, 413, 429, *more):
+            view = blueprint.alt_response(
+                status, schema=schemas.Problem, description=_SENTENCES[status]
+            )(view)
+        return view
+
+    return decorate
+
+
+def _file(*types, status=200, description="The file"):
+    """Says in the OpenAPI document that a file is the answer."""
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
+    if "application/json" in content:
+        content["application/json"] = {"schema": {"type": "object"}}
+    return blueprint.doc(responses={status: {"description": description, "content": content}})
+
+
+@blueprint.route("/health")
+@blueprint.doc(security=[])
+@blueprint.response(200, schemas.Health)
+@_errors()
+def health():
+    """Say how the server is"""
+    [waiting, oldest] = (
+        get_db()
+        .execute(
+            "SELECT count(*), min(created) FROM jobs WHERE state = 'waiting' AND NOT EXISTS "
+            "(SELECT 1 FROM jobs WHERE state = 'working')"
+        )
+        .fetchone()
+    )
+    stuck = waiting and time.time() - oldest > 60
+    [waiting] = get_db().execute("SELECT count(*) FROM jobs WHERE state = 'waiting'").fetchone()
+    status = "overdue" if stuck else "ok"
+    return {"status": status, "version": version("captioner"), "waiting": waiting}
+
+
+@blueprint.route("/metrics")
+@_file("text/plain", description="Prometheus' text format")
+@_errors()
+def metrics():
+    """Give figures to Prometheus"""
+    return Response(current_app.extensions["metrics"].text(), mimetype="text/plain")
+
+
+@blueprint.route("/videos", methods=["POST"])
+@blueprint.arguments(schemas.NewVideo)
+@blueprint.response(201, schemas.VideoDetails)
+@_errors(507)
+def new_video(given):
+    """Announce a video
+
+    Its bytes follow in pieces: `PATCH /videos/{video}/content`.
+    """
+    security.count("upload", config().upload_rate)
+    return describe.video(get_db(), videos.begin(get_db(), config(), given["name"], given["size"]))
+
+
+@blueprint.route("/videos")
+@blueprint.arguments(schemas.Query, location="query")
+@blueprint.response(200, schemas.Listing)
+@_errors()
+def list_videos(query):
+    """Search the library"""
+    rows, total = videos.find(
+        get_db(),
+        query["q"],
+        query.get("state"),
+        query.get("corrected"),
+        query["sort"],
+        query["page"],
+        query["per_page"],
+    )
+    for row in rows:
+        row["hits"] = [
+            {"start": hit["start"], "text": re.sub("[\x02\x03]", "", hit["text"])}
+            for hit in row["hits"]
+        ]
+        row["corrected"] = row["corrected"] is not None
+    return {"videos": rows, "total": total}
+
+
+@blueprint.route("/videos/<string:video>")
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404)
+def read_video(video):
+    """Say all that is known of a video"""
+    return describe.video(get_db(), video)
+
+
+@blueprint.route("/videos/<string:video>", methods=["DELETE"])
+@blueprint.response(204)
+@_errors(404)
+def delete_video(video):
+    """Delete a video and all that is known of it"""
+    if not videos.delete(get_db(), config(), [video]):
+        raise not_found()
+
+
+@blueprint.route("/videos/<string:video>/content", methods=["PATCH"])
+@blueprint.doc(
+    parameters=[
+        {
+            "in": "header",
+            "name": "Upload-Offset",
+            "required": True,
+            "description": "Where the piece begins: how many bytes have arrived so far",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
+        }
+    ],
+    requestBody={
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+)
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404, 409, 415, 507)
+@blueprint.alt_response(422, schema=schemas.Problem, description="A piece without bytes")
+def append(video):
+    """Send the next piece of a video
+
+    A piece that was cut off is not counted: read the video, and go on from `received`. With the
+    last piece the video is put into the queue.
+    """
+    offset = request.headers.get("Upload-Offset", "")
+    if not re.fullmatch(r"[0-9]{1,15}", offset):
+        raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or no number.")
+    videos.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
+    return describe.video(get_db(), video)
+
+
+@blueprint.route("/videos/<string:video>/content")
+@_file("video/*", "image/*")
+@_file("video/*", "image/*", status=206, description="The part that was asked for")
+@_errors(404, 416)
+def content(video):
+    """Send the video, or the part of it that a Range header asks for"""
+    row = videos.read(get_db(), video)
+    if row["received"] < row["size"]:
+        raise Refusal(404, "not_found", "This video has not arrived yet.")
+    answer = send_file(
+        videos.path_of(config(), video).resolve(),
+        mimetype=row["media_type"],
+        download_name=row["name"],
+        as_attachment="download" in request.args,
+        conditional=True,
+        etag=video,
+        max_age=3600,
+    )
+    answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; media-src 'self'"
+    return answer
+
+
+@blueprint.route("/videos/<string:video>/frames/<int:number>")
+@_file("image/jpeg")
+@_errors(404)
+def frame(video, number):
+    """Send one of the frames that the model looked at"""
+    videos.read(get_db(), video)
+    path = videos.frames_of(config(), video) / f"{number}.jpg"
+    if not path.is_file():
+        raise not_found("frame")
+    return send_file(path.resolve(), mimetype="image/jpeg", max_age=300)
+
+
+@blueprint.route("/videos/<string:video>/captions/<string:kind>")
+@blueprint.doc(
+    parameters=[
+        {
+            "in": "path",
+            "name": "kind",
+            "required": True,
+            "schema": {"type": "string", "enum": list(formats.MEDIA_TYPES)},
+        }
+    ]
+)
+@_file(*formats.MEDIA_TYPES.values())
+@_errors(404)
+def captions(video, kind):
+    """Send the sentences as vtt, srt, json or txt"""
+    row = videos.read(get_db(), video)
+    if kind not in formats.MEDIA_TYPES:
+        raise not_found("format")
+    if row["sentence"] is None:
+        raise Refusal(404, "not_captioned", "This video has no sentence yet.")
+    answer = Response(formats.write(get_db(), video, kind), mimetype=formats.MEDIA_TYPES[kind])
+    if "download" in request.args:
+        stem = row["name"].rpartition(".")[0] or row["name"]
+        answer.headers.set("Content-Disposition", "attachment", filename=f"{stem}.{kind}")
+    return answer
+
+
+@blueprint.route("/videos/<string:video>/sentences/<int:position>", methods=["PUT"])
+@blueprint.arguments(schemas.NewSentence)
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404)
+def correct(given, video, position):
+    """Correct a sentence: 0 is that of the whole video"""
+    videos.correct(get_db(), video, min(position, 2**53), given["text"])
+    return describe.video(get_db(), video)
+
+
+@blueprint.route("/videos/<string:video>/cancel", methods=["POST"])
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404, 409)
+def cancel(video):
+    """Take a video out of the queue"""
+    jobs.cancel(get_db(), video)
+    return describe.video(get_db(), video)
+
+
+@blueprint.route("/videos/<string:video>/retry", methods=["POST"])
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404, 409)
+def retry(video):
+    """Caption a video again"""
+    jobs.retry(get_db(), video)
+    return describe.video(get_db(), video)
+
+
+@blueprint.route("/export")
+@blueprint.arguments(schemas.Export, location="query")
+@_file("application/jsonl", "text/csv")
+@_errors()
+def export(query):
+    """Take sentences away as JSON Lines or CSV: of some videos, or of all that a search finds"""
+    rows, _ = videos.find(
+        get_db(),
+        query["q"],
+        query.get("state", "done"),
+        query.get("corrected"),
+        query["sort"],
+        per_page=-1,
+    )
+    wanted = set(query["id"])
+    rows = [row for row in rows if not wanted or row["id"] in wanted]
+    kind = query["format"]
+    answer = Response(
+        formats.export(get_db(), rows, kind),
+        mimetype={"jsonl": "application/jsonl", "csv": "text/csv"}[kind],
+    )
+    answer.headers.set("Content-Disposition", "attachment", filename=f"captions.{kind}")
+    return answer
+
+
+@blueprint.route("/jobs")
+@blueprint.arguments(schemas.JobFilter, location="query")
+@blueprint.response(200, schemas.Jobs)
+@_errors()
+def list_jobs(query):
+    """List what is being done and was done"""
+    rows = get_db().execute(
+        "SELECT * FROM jobs WHERE :state IS NULL OR state = :state ORDER BY number DESC LIMIT 200",
+        {"state": query.get("state")},
+    )
+    return {"jobs": rows.fetchall()}
+
+
+@blueprint.route("/events")
+@blueprint.arguments(schemas.After, location="query")
+@blueprint.response(200, schemas.Events)
+@_errors()
+def events(query):
+    """Say what changed since then"""
+    return describe.events(get_db(), query["after"])
+
+
+@blueprint.route("/models")
+@blueprint.response(200, schemas.Models)
+@_errors()
+def list_models():
+    """List the models: the one in use, earlier ones, and those being taught"""
+    db = get_db()
+    return {
+        "models": [describe.model(row) for row in models.all_models(db)],
+        "corrections": len(models.corrections(db)),
+    }
+
+
+@blueprint.route("/models", methods=["POST"])
+@blueprint.response(201, schemas.ModelSchema)
+@_errors(409)
+def teach():
+    """Teach a new model from all corrections"""
+    db = get_db()
+    return describe.model(models.read(db, models.teach(db, config())))
+
+
+@blueprint.route("/models/<int:model>")
+@blueprint.response(200, schemas.ModelSchema)
+@_errors(404)
+def read_model(model):
+    """Say how a model does"""
+    return describe.model(_model(model))
+
+
+@blueprint.route("/models/<int:model>/adopt", methods=["POST"])
+@blueprint.response(200, schemas.ModelSchema)
+@_errors(404, 409)
+def adopt(model):
+    """Use a model, new or earlier, from now on"""
+    models.adopt(get_db(), _model(model)["id"])
+    return describe.model(_model(model))
+
+
+@blueprint.route("/models/<int:model>/discard", methods=["POST"])
+@blueprint.response(200, schemas.ModelSchema)
+@_errors(404, 409)
+def discard(model):
+    """Do without a new model; one that is being taught stops"""
+    state = "cancelled" if _model(model)["state"] in models.OPEN else "discarded"
+    models.move(get_db(), model, (*models.OPEN, "ready"), state)
+    return describe.model(_model(model))
+
+
+@blueprint.route("/recaption", methods=["POST"])
+@blueprint.response(200, schemas.Count)
+@_errors()
+def recaption():
+    """Caption all videos again that another model captioned; corrected sentences stand"""
+    return {"count": jobs.retry_all(get_db(), models.active(get_db())["name"])}
+
+
+def _model(model):
+    return models.read(get_db(), min(model, 2**53))
+
+
+class _Api(flask_smorest.Api):
+    """Errors in one form everywhere: a code and a sentence."""
+
+    ERROR_SCHEMA = schemas.Problem
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+
+def register(app: Flask, config: WebConfig, refuse) -> None:
+    """Adds the API and its OpenAPI document to the application.
+
+    Args:
+        app: the application.
+        config: of the server.
+        refuse: turns an error into an answer.
+    """
+    app.config.update(
+        API_TITLE="captioner",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX=_PREFIX,
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    api = _Api(spec_kwargs={"info": {"description": "Videos in, sentences out."}})
+    api.handle_http_exception = refuse
+    api.init_app(app)
+    api.register_blueprint(blueprint)
+    app.extensions["openapi"] = api.spec
+    if config.token:
+        api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+        api.spec.options["security"] = [{"token": []}]

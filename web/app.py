@@ -1,0 +1,124 @@
+"""The Flask application."""
+
+import threading
+import time
+from contextlib import closing
+from http import HTTPStatus
+from importlib.metadata import version
+
+from flask import Flask, current_app, g, jsonify, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from . import api, database, models, pages, security
+from .config import WebConfig
+from .context import close_db
+from .errors import Refusal
+from .metrics import Metrics
+from .worker import Worker, load_captioner
+
+
+def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
+    """Makes the application; `captioner serve` puts waitress before it and a worker beside it.
+
+    Args:
+        config: where data is kept, and all limits.
+        captioner: looks at videos when `flask work` is run, in place of the active model.
+
+    Raises:
+        ModelError: the model that `config` names is missing.
+    """
+    config = config or WebConfig()
+    app = Flask(__name__)
+    app.extensions["captioner"] = config
+    app.extensions["closing"] = threading.Event()  # set when those who listen have to let go
+    app.extensions["metrics"] = Metrics(config)
+    database.create(config.data)
+    with closing(database.connect(config.data)) as db:
+        models.add_named(db, config)
+    security.protect(app, config)
+    app.before_request(_start_clock)
+    app.after_request(_stop_clock)
+    app.teardown_appcontext(close_db)
+    app.register_error_handler(Refusal, _refuse)
+    app.register_error_handler(HTTPException, _refuse)
+    app.register_blueprint(pages.pages)
+    api.register(app, config, _refuse)
+    app.jinja_env.globals["version"] = version("captioner")
+    app.jinja_env.filters.update(pages.FILTERS)
+
+    @app.cli.command("work")
+    def work():
+        """Captions all that waits, then ends."""
+        load = load_captioner if captioner is None else lambda *_: captioner
+        with Worker(config, load) as worker:
+            while worker.step():
+                pass
+
+    return app
+
+
+def _refuse(error: Refusal | HTTPException):
+    """An error as JSON for scripts, as a page for people."""
+    if isinstance(error, RequestRedirect):
+        return error.get_response()
+    details, headers = {}, {}
+    if isinstance(error, Refusal):
+        status, code, message = error.status, error.code, str(error)
+        details = error.details
+    else:
+        if error.response is not None:
+            return error.response
+        status = error.code or 500
+        code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("'", "")
+        message = _MESSAGES.get(status) or error.description
+        problems = getattr(error, "data", None) or {}
+        if problems.get("messages"):
+            code, message = "wrong_value", _in_words(problems["messages"])
+        kept = ("Allow", "Content-Range")
+        headers = {name: value for name, value in error.get_headers() if name in kept}
+    if request.path.startswith("/api/"):
+        answer = jsonify(code=code, message=message, **details)
+    else:
+        answer = current_app.make_response(
+            render_template("error.html", status=status, message=message)
+        )
+    answer.status_code = status
+    answer.headers.update(headers)
+    return answer
+
+
+_MESSAGES = {
+    404: "There is nothing here; it may have been deleted.",
+    405: "This cannot be done here.",
+    413: "This is larger than can be taken at once.",
+    500: "Something went wrong that should not have; the server's log says where.",
+}
+
+
+def _in_words(messages: dict) -> str:
+    """The messages of marshmallow, `{place: {field: [message]}}`, as a sentence."""
+    found = []
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, [*path, str(key)])
+        else:
+            text = " ".join(map(str, node)) if isinstance(node, list) else str(node)
+            found.append(f"{'.'.join(path[1:]) or path[0]}: {text}")
+
+    walk(messages, [])
+    return " ".join(found)
+
+
+def _start_clock():
+    g.started = time.perf_counter()
+
+
+def _stop_clock(response):
+    if "started" in g:
+        current_app.extensions["metrics"].observe(
+            request.endpoint, response.status_code, time.perf_counter() - g.started
+        )
+    return response

@@ -1,0 +1,71 @@
+"""What the owner of a server may set."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from captioner.checkpoint import DEFAULT_MODEL
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def default_data() -> Path:
+    """Where videos and captions are kept unless told otherwise."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "captioner"
+
+
+@dataclass(frozen=True)
+class WebConfig:
+    """How the page is served, and its limits.
+
+    Attributes:
+        data: the folder of all videos, captions and models.
+        model: a name or a model folder, used when it is named for the first time; others may be
+            taught and adopted.
+        host: the address to listen at.
+        port: likewise; 0 takes a free one.
+        token: what has to be told to be let in; None lets everyone in, on this machine only.
+        max_size: of one video, bytes.
+        max_piece: of one piece of an upload, bytes.
+        max_videos: how many may be kept.
+        max_uploads: how many may be unfinished at once.
+        max_storage: of all videos, bytes; the oldest go when it is reached. None: no limit.
+        min_free: disk space that uploads leave free, bytes.
+        keep_days: older videos are deleted; None keeps them.
+        upload_rate: of new uploads from one address, as Flask-Limiter writes it.
+        login_rate: of wrong tokens from one address, likewise.
+        num_captions: candidates shown of each video.
+        job_seconds: how long one video may take.
+        job_memory: how much address space one video may take, bytes.
+    """
+
+    data: Path = field(default_factory=default_data)
+    model: str = DEFAULT_MODEL
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = field(default=None, repr=False)
+    max_size: int = 4 * 10**9
+    max_piece: int = 8 * 2**20
+    max_videos: int = 10_000
+    max_uploads: int = 1_000
+    max_storage: int | None = None
+    min_free: int = 10**9
+    keep_days: float | None = None
+    upload_rate: str = "600 per minute"
+    login_rate: str = "10 per minute"
+    num_captions: int = 5
+    job_seconds: float = 1800.0
+    job_memory: int = 8 * 2**30
+
+    def __post_init__(self):
+        for name in "max_size max_piece max_videos max_uploads num_captions job_seconds".split():
+            if getattr(self, name) <= 0:
+                raise ValueError(f"expected {name} > 0, received: {name}={getattr(self, name)!r}")
+        if not self.is_local and not self.token:
+            raise ValueError(f"expected a token beyond this machine, received: host={self.host!r}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the page."""
+        return self.host in LOOPBACK

@@ -1,0 +1,39 @@
+"""The database: one connection a request or process, many at once (SQLite's WAL)."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+
+def connect(data: Path) -> sqlite3.Connection:
+    """Opens the database in the folder `data`; makes both where they are missing."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in ("videos", "frames", "models", "teaching"):
+        (data / name).mkdir(exist_ok=True)
+    # Each statement stands for itself unless it is in a `transaction`.
+    db = sqlite3.connect(data / "captioner.sqlite3", isolation_level=None, timeout=30)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def create(data: Path) -> None:
+    """Makes the tables that are missing."""
+    with closing(connect(data)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All of it or nothing; no other process writes meanwhile."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -1,0 +1,91 @@
+"""A video's sentences in the formats that people take away."""
+
+import csv
+import io
+import json
+import re
+import sqlite3
+
+from . import videos
+
+MEDIA_TYPES = {
+    "vtt": "text/vtt",
+    "srt": "application/x-subrip",
+    "json": "application/json",
+    "txt": "text/plain",
+}
+COLUMNS = ("video", "caption", "start", "end", "duration", "model", "corrected")
+
+
+def write(db: sqlite3.Connection, video: str, kind: str) -> str:
+    """The sentences of a video as `vtt`, `srt`, `json` or `txt`.
+
+    A long video's file has a sentence for each stretch, another one's the one for all of it.
+    """
+    row, said = videos.read(db, video), videos.sentences(db, video)
+    cues = said[1:] or said
+    if kind == "json":
+        return json.dumps(
+            {
+                "video": row["name"],
+                "caption": row["sentence"],
+                "duration": row["duration"],
+                "model": row["model"],
+                "sentences": [
+                    {"start": cue["start"], "end": cue["end"], "text": cue["text"]} for cue in said
+                ],
+            },
+            ensure_ascii=False,
+            indent=2,
+        )
+    if kind == "txt":
+        return "".join(f"{cue['text']}\n" for cue in cues)
+    blocks = ["WEBVTT\n"] if kind == "vtt" else []
+    for number, cue in enumerate(cues, 1):
+        # A still picture has no length, and a cue must have one.
+        start, end = (clock(t, kind) for t in (cue["start"], max(cue["end"], cue["start"] + 1)))
+        text = _escape(cue["text"]) if kind == "vtt" else cue["text"].replace("-->", "->")
+        blocks.append(f"{number}\n{start} --> {end}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def export(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
+    """Rows of the library as `jsonl` or `csv`."""
+    table = [
+        {
+            "video": row["name"],
+            "caption": sentence["text"],
+            "start": sentence["start"],
+            "end": sentence["end"],
+            "duration": row["duration"],
+            "model": row["model"],
+            "corrected": sentence["corrected"] is not None,
+        }
+        for row in rows
+        for sentence in videos.sentences(db, row["id"])
+    ]
+    if kind == "jsonl":
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in table)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS)
+    writer.writeheader()
+    writer.writerows({name: _harmless(cell) for name, cell in line.items()} for line in table)
+    return out.getvalue()
+
+
+def clock(seconds: float, kind: str = "vtt") -> str:
+    """`00:01:02.500`, or `00:01:02,500` for `srt`."""
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    point = "," if kind == "srt" else "."
+    return f"{hours:02}:{minute:02}:{second:02}{point}{thousandths:03}"
+
+
+def _escape(text):
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _harmless(cell):
+    """Spreadsheets run cells that begin like a formula."""
+    return f"'{cell}" if isinstance(cell, str) and re.match(r"[=+\-@\t\r]", cell) else cell

@@ -1,0 +1,167 @@
+"""The queue: each uploaded video waits for its caption, first come, first served.
+
+A job is claimed and finished in one transaction each. A worker that dies leaves its job
+`working`; the next worker, of which only one is alive at a time, puts it back.
+"""
+
+import json
+import sqlite3
+import time
+
+from captioner.caption import Caption
+
+from .database import transaction
+from .errors import Refusal, not_found
+
+MAX_ATTEMPTS = 2
+_GAVE_UP = (
+    "This video stopped the captioner twice, so it was left out. It may be damaged or ask for "
+    "more memory than there is; convert it to a smaller MP4 and upload that."
+)
+
+
+def add(db: sqlite3.Connection, video: str) -> None:
+    """Puts a video at the end of the queue, unless it is in it already."""
+    db.execute(
+        "INSERT INTO jobs (video, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        (video, time.time()),
+    )
+
+
+def recover(db: sqlite3.Connection) -> None:
+    """Puts back what a worker that died was working on; gives up what killed it twice."""
+    with transaction(db):
+        db.execute(
+            "UPDATE jobs SET state = 'failed', error = ?, finished = ? "
+            "WHERE state = 'working' AND attempts >= ?",
+            (_GAVE_UP, time.time(), MAX_ATTEMPTS),
+        )
+        db.execute("UPDATE jobs SET state = 'waiting' WHERE state = 'working'")
+
+
+def claim(db: sqlite3.Connection) -> sqlite3.Row | None:
+    """Takes the first job that waits: its `number` and `video`; None if there is none."""
+    row = db.execute(
+        "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = ? WHERE number = "
+        "(SELECT number FROM jobs WHERE state = 'waiting' ORDER BY number LIMIT 1) "
+        "RETURNING number, video",
+        (time.time(),),
+    ).fetchall()
+    return row[0] if row else None
+
+
+def finish(db: sqlite3.Connection, number: int, caption: Caption) -> bool:
+    """Keeps a caption; False if the job is no longer ours: cancelled, or its video deleted."""
+    with transaction(db):
+        done = db.execute(
+            "UPDATE jobs SET state = 'done', error = NULL, finished = ? "
+            "WHERE number = ? AND state = 'working' RETURNING video",
+            (time.time(), number),
+        ).fetchall()
+        if not done:
+            return False
+        [[video]] = done
+        db.execute(
+            "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
+            (caption.duration, caption.model, json.dumps(_kept(caption)), video),
+        )
+        _say(db, video, caption)
+    return True
+
+
+def fail(db: sqlite3.Connection, number: int, error: str) -> None:
+    """Says why a job came to nothing."""
+    db.execute(
+        "UPDATE jobs SET state = 'failed', error = ?, finished = ? "
+        "WHERE number = ? AND state = 'working'",
+        (error, time.time(), number),
+    )
+
+
+def cancel(db: sqlite3.Connection, video: str) -> None:
+    """Takes a video out of the queue; what is being done is thrown away when it is done."""
+    cancelled = db.execute(
+        "UPDATE jobs SET state = 'cancelled', finished = ? "
+        "WHERE video = ? AND state IN ('waiting', 'working')",
+        (time.time(), video),
+    )
+    if not cancelled.rowcount:
+        raise _wrong_state(db, video, "Nothing is being done with this video.")
+
+
+def retry(db: sqlite3.Connection, video: str) -> None:
+    """Has a video captioned again."""
+    with transaction(db):
+        row = db.execute("SELECT state FROM library WHERE id = ?", (video,)).fetchone()
+        if not row or row["state"] in ("uploading", "waiting", "working"):
+            raise _wrong_state(db, video, "This video is on its way already.")
+        add(db, video)
+
+
+def retry_all(db: sqlite3.Connection, model: str) -> int:
+    """Has all videos captioned again that another model captioned; how many there are."""
+    with transaction(db):
+        rows = db.execute(
+            "SELECT id FROM library WHERE state = 'done' AND model != ? ORDER BY created", (model,)
+        ).fetchall()
+        for row in rows:
+            add(db, row["id"])
+    return len(rows)
+
+
+def overdue(db: sqlite3.Connection, seconds: float) -> sqlite3.Row | None:
+    """The job, if there is one, that has been worked on for longer than this."""
+    return db.execute(
+        "SELECT number FROM jobs WHERE state = 'working' AND started < ?",
+        (time.time() - seconds,),
+    ).fetchone()
+
+
+def queue_place(db: sqlite3.Connection, video: str) -> int | None:
+    """How many jobs come before that of this video; None if it does not wait."""
+    return db.execute(
+        "SELECT (SELECT count(*) FROM jobs AS other WHERE other.state IN ('waiting', 'working') "
+        "AND other.number < jobs.number) FROM jobs WHERE video = ? AND state = 'waiting' "
+        "UNION ALL SELECT NULL",
+        (video,),
+    ).fetchone()[0]
+
+
+def _wrong_state(db, video, message):
+    there = db.execute("SELECT 1 FROM videos WHERE id = ?", (video,)).fetchone()
+    return Refusal(409, "wrong_state", message) if there else not_found()
+
+
+def _kept(caption: Caption) -> dict:
+    """What is kept of a caption as JSON; attention weights in thousandths."""
+    return {
+        "times": [round(time, 3) for time in caption.times],
+        "candidates": [
+            {
+                "text": candidate.text,
+                "score": round(candidate.score, 4),
+                "words": list(candidate.words),
+                "attention": []
+                if candidate.attention_weights is None
+                else (candidate.attention_weights * 1000).round().astype(int).tolist(),
+            }
+            for candidate in caption.candidates
+        ],
+    }
+
+
+def _say(db, video, caption):
+    """Writes down the sentences; what a person corrected stands."""
+    spans = [(0.0, caption.duration, caption.text)] + [
+        (segment.start, segment.end, segment.candidates[0].text)
+        for segment in getattr(caption, "segments", ())
+    ]
+    db.execute("DELETE FROM sentences WHERE video = ? AND position >= ?", (video, len(spans)))
+    for position, (start, end, text) in enumerate(spans):
+        db.execute(
+            "INSERT INTO sentences (video, position, start, end, original, text) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (video, position) DO UPDATE SET "
+            "start = excluded.start, end = excluded.end, original = excluded.original, "
+            "text = iif(corrected IS NULL, excluded.text, text)",
+            (video, position, start, end, text, text),
+        )

@@ -1,0 +1,72 @@
+"""What kind of file it is by its content, and pictures of it to look at."""
+
+import shutil
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from captioner.video import read_frames
+
+HEAD = 16
+_HEIGHT = 180
+# The first bytes, where they stand, and what that is. Nothing else is taken in, and nothing is
+# ever sent out as another type.
+_SIGNATURES = (
+    (4, b"ftyp", "video/mp4"),
+    (4, b"moov", "video/mp4"),
+    (4, b"mdat", "video/mp4"),
+    (4, b"wide", "video/mp4"),
+    (4, b"free", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/webm"),
+    (8, b"AVI ", "video/x-msvideo"),
+    (8, b"WEBP", "image/webp"),
+    (0, b"OggS", "video/ogg"),
+    (0, b"FLV\x01", "video/x-flv"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-wmv"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x00\x00\x01\xb3", "video/mpeg"),
+    (0, b"\x47\x40", "video/mp2t"),
+    (4, b"\x47\x40", "video/mp2t"),
+    (0, b"GIF8", "image/gif"),
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"BM", "image/bmp"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+)
+
+
+def media_type(head: bytes) -> str | None:
+    """The type of a video or picture by its first `HEAD` bytes; None if it is neither."""
+    return next((kind for at, mark, kind in _SIGNATURES if head[at:].startswith(mark)), None)
+
+
+def write_frames(video: Path, num_frames: int, folder: Path) -> None:
+    """Writes the frames that a captioner looks at as `0.jpg`, `1.jpg`, ..., all or none.
+
+    Raises:
+        VideoError: the video cannot be read.
+        OSError: a picture cannot be written.
+    """
+    frames = read_frames(video, num_frames).frames
+    partial = folder.with_name(f".{uuid.uuid4().hex}")
+    partial.mkdir()
+    try:
+        for number, frame in enumerate(frames):
+            height, width = frame.shape[:2]
+            scale = min(1.0, _HEIGHT / height)
+            small = cv2.resize(
+                frame,
+                (max(1, round(width * scale)), max(1, round(height * scale))),
+                interpolation=cv2.INTER_AREA,
+            )
+            bgr = np.ascontiguousarray(small[..., ::-1])
+            path = partial / f"{number}.jpg"
+            if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82]):
+                raise OSError(f"{path}: cannot be written; is the disk full?")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Figures for Prometheus."""
+
+from contextlib import closing
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from . import database
+from .config import WebConfig
+
+
+class Metrics:
+    """Counts requests, and counts videos and jobs when asked."""
+
+    def __init__(self, config: WebConfig):
+        self._config, self._registry = config, CollectorRegistry()
+        self._registry.register(self)
+        self._requests = Counter(
+            "captioner_requests",
+            "Requests answered",
+            ["endpoint", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "captioner_request_seconds",
+            "Time to the first byte of an answer",
+            ["endpoint"],
+            registry=self._registry,
+        )
+
+    def observe(self, endpoint: str | None, status: int, seconds: float) -> None:
+        """Counts a request."""
+        self._requests.labels(endpoint or "none", status).inc()
+        self._seconds.labels(endpoint or "none").observe(seconds)
+
+    def collect(self):
+        """Called by prometheus_client: what the database says at this moment."""
+        jobs = GaugeMetricFamily("captioner_jobs", "Jobs by state", labels=["state"])
+        with closing(database.connect(self._config.data)) as db:
+            for state, count in db.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
+                jobs.add_metric([state], count)
+            [videos, stored] = db.execute(
+                "SELECT count(*), coalesce(sum(received), 0) FROM videos"
+            ).fetchone()
+        yield jobs
+        yield GaugeMetricFamily("captioner_videos", "Videos kept", value=videos)
+        yield GaugeMetricFamily("captioner_stored_bytes", "Bytes of videos kept", value=stored)
+
+    def describe(self):
+        """Called by prometheus_client on registering, when there may be no table yet."""
+        return ()
+
+    def text(self) -> bytes:
+        """All figures in Prometheus' text format."""
+        return generate_latest(self._registry)

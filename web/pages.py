@@ -1,0 +1,311 @@
+"""The pages that people see, and the fragments of them that are swapped as things change."""
+
+import re
+import threading
+import time
+from contextlib import closing
+from datetime import datetime
+from math import exp, isqrt
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    flash,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from markupsafe import Markup, escape
+
+from . import describe, jobs, models, security, videos
+from .context import config, get_db
+from .database import connect
+from .errors import Refusal
+
+pages = Blueprint("pages", __name__)
+PER_PAGE = 24
+KINDS = {"srt": "SRT", "vtt": "WebVTT", "json": "JSON", "txt": "Text"}
+_STREAM_SECONDS = 60.0  # then the browser asks again, so that no thread is held for good
+_MAX_STREAMS = 8
+_streams = threading.BoundedSemaphore(_MAX_STREAMS)
+
+
+@pages.get("/")
+def library():
+    """The library, and where videos are dropped."""
+    query = {name: request.args.get(name, "") for name in ("q", "state", "sort")}
+    if query["sort"] not in videos.ORDERS:
+        query["sort"] = "newest"
+    last = _last_event()
+    corrected = {"corrected": True}.get(query["state"])
+    state = query["state"] if query["state"] in videos.STATES else None
+    page = max(1, request.args.get("page", 1, type=int))
+    rows, total = videos.find(
+        get_db(), query["q"][:200], state, corrected, query["sort"], min(page, 10**6), PER_PAGE
+    )
+    everything = get_db().execute("SELECT count(*) FROM videos").fetchone()[0]
+    return render_template(
+        "library.html",
+        last_event=last,
+        videos=[_card(row) for row in rows],
+        total=total,
+        everything=everything,
+        page=page,
+        last_page=max(1, -(-total // PER_PAGE)),
+        query=query,
+        limits=config(),
+    )
+
+
+@pages.get("/videos/<video>/card")
+def card(video):
+    """A video as it stands in the library."""
+    row = videos.read(get_db(), video)
+    return render_template("card.html", video=_card(dict(row) | {"hits": []}))
+
+
+@pages.get("/videos/<video>")
+def video(video):
+    """A video's own page."""
+    return _video_page("video.html", video, last_event=_last_event())
+
+
+@pages.get("/videos/<video>/details")
+def video_details(video):
+    """What changes on a video's page when it is captioned."""
+    return _video_page("video_details.html", video)
+
+
+@pages.post("/videos/delete")
+def delete():
+    """Deletes the videos that were ticked."""
+    count = videos.delete(get_db(), config(), request.form.getlist("id"))
+    flash(f"Deleted {count} {'video' if count == 1 else 'videos'}.")
+    return redirect(url_for("pages.library"))
+
+
+@pages.get("/teaching")
+def teaching():
+    """Teaching: corrections in, a better model out."""
+    last = _last_event()
+    return render_template("teaching.html", last_event=last, **_teaching())
+
+
+@pages.get("/teaching/details")
+def teaching_details():
+    """What changes on it meanwhile."""
+    return render_template("teaching_details.html", **_teaching())
+
+
+@pages.get("/api")
+def api_page():
+    """The API in words."""
+    spec = current_app.extensions["openapi"].to_dict()
+    return render_template("api.html", spec=spec, operations=list(_operations(spec)))
+
+
+@pages.get("/login")
+def login():
+    """Asks for the token."""
+    return render_template("login.html", next=request.args.get("next", ""))
+
+
+@pages.post("/login")
+def enter():
+    """Opens the session."""
+    goal = request.form.get("next", "")
+    if not security.let_in(request.form.get("token", "")):
+        flash("This is not the right token. It was set when the server was started.")
+        return render_template("login.html", next=goal), 401
+    # Only to a page of ours: one slash, and no host behind it.
+    return redirect(goal if re.match(r"/(?![/\\])", goal) else url_for("pages.library"))
+
+
+@pages.post("/logout")
+def leave():
+    """Closes the session."""
+    session.clear()
+    return redirect(url_for("pages.login"))
+
+
+@pages.get("/events")
+def events():
+    """Server-sent events: what changed, as it changes."""
+    if not _streams.acquire(blocking=False):
+        raise Refusal(503, "busy", "Too many pages are listening; ask for /api/v1/events.")
+    given = request.headers.get("Last-Event-ID", request.args.get("after", ""))
+    after = int(given) if re.fullmatch(r"[0-9]{1,15}", given) else None
+    return _Stream(
+        _tell(config().data, after, current_app.extensions["closing"]), mimetype="text/event-stream"
+    )
+
+
+class _Stream(Response):
+    """Gives its place back however it ends."""
+
+    def close(self):
+        super().close()
+        _streams.release()
+
+
+def _tell(data, after, closing_down):
+    until, last = time.monotonic() + _STREAM_SECONDS, after
+    yield "retry: 2000\n\n"
+    with closing(connect(data)) as db:
+        for beat in range(10**6):
+            found = describe.events(db, last)
+            last = found["last"]
+            for event in found["events"]:
+                yield (
+                    f"id: {event['number']}\nevent: {event['topic']}\n"
+                    f"data: {event['subject']} {event['state']}\n\n"
+                )
+            if beat % 10 == 0:
+                yield f"id: {last}\nevent: beat\ndata: \n\n"  # finds out who is gone
+            if time.monotonic() > until or closing_down.wait(0.3):
+                return
+
+
+def _last_event() -> int:
+    """Where events stand before a page is made, so that it misses none."""
+    return describe.events(get_db(), None)["last"]
+
+
+def _card(row: dict) -> dict:
+    row["place"] = jobs.queue_place(get_db(), row["id"]) if row["state"] == "waiting" else None
+    return row
+
+
+def _video_page(template, video, **more):
+    given = describe.video(get_db(), video)
+    number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
+    regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
+    return render_template(
+        template,
+        video=given,
+        grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
+        kinds=KINDS.items(),
+        **more,
+    )
+
+
+def _teaching():
+    db = get_db()
+    labels = models.corrections(db)
+    rows = [describe.model(row) for row in models.all_models(db)]
+    for row in rows:
+        row["pairs"] = [_pair(pair) for pair in row["comparison"]]
+        for who in ("old", "new"):
+            shares = [pair[f"{who}_share"] for pair in row["pairs"]]
+            row[f"{who}_share"] = sum(shares) / len(shares) if shares else None
+    current = models.active(db)
+    others = db.execute(
+        "SELECT count(*) FROM library WHERE state = 'done' AND model != ?", (current["name"],)
+    ).fetchone()[0]
+    return {
+        "corrections": len(labels),
+        "held_out": sum(label["held_out"] for label in labels),
+        "needed": models.MIN_CORRECTIONS,
+        "models": rows,
+        "current": current,
+        "open": next((row for row in rows if row["state"] in models.OPEN), None),
+        "ready": [row for row in rows if row["state"] == "ready"],
+        "others": others,
+    }
+
+
+def _pair(pair: dict) -> dict:
+    """Old and new, words that the person used too marked, and the share of those."""
+    wanted = set(_words(pair["wanted"]))
+    result = dict(pair)
+    for who in ("old", "new"):
+        said = pair[who] or ""
+        pieces = re.split(r"(\W+)", said)
+        result[who] = Markup("").join(
+            Markup("<mark>{}</mark>").format(piece) if piece.lower() in wanted else escape(piece)
+            for piece in pieces
+        )
+        result[f"{who}_share"] = len(wanted & set(_words(said))) / max(1, len(wanted))
+    return result
+
+
+def _words(text):
+    return re.findall(r"\w+", text.lower())
+
+
+def _operations(spec):
+    """The operations of the OpenAPI document, one by one, references followed."""
+    for path, methods in spec["paths"].items():
+        shared = methods.get("parameters", [])
+        for method, operation in methods.items():
+            if method == "parameters":
+                continue
+            body = operation.get("requestBody", {}).get("content", {})
+            schema = body.get("application/json", {}).get("schema", {})
+            yield {
+                "method": method.upper(),
+                "path": f"/api/v1{path}" if not path.startswith("/api") else path,
+                "operation": operation,
+                "parameters": [*shared, *operation.get("parameters", [])],
+                "fields": _resolve(spec, schema).get("properties", {}),
+                "is_file": "application/octet-stream" in body,
+            }
+
+
+def _resolve(spec, schema):
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return spec["components"]["schemas"][name] if name else schema
+
+
+def clock(seconds: float | None) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, second = divmod(round(seconds or 0), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def moment(seconds: float) -> str:
+    """`2:03.4`: frames of a short clip lie close together."""
+    minutes, tenths = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{tenths // 10:02}.{tenths % 10}"
+
+
+def day(seconds: float) -> Markup:
+    """A date, to the minute, for people and machines."""
+    local = datetime.fromtimestamp(seconds).astimezone()
+    return Markup('<time datetime="{}">{}</time>').format(
+        local.isoformat(timespec="seconds"), f"{local.day} {local:%b %Y, %H:%M}"
+    )
+
+
+def found(text: str) -> Markup:
+    """A sentence that a search found, what was found marked."""
+    marked = str(escape(text)).replace("\x02", "<mark>").replace("\x03", "</mark>")
+    return Markup(marked)  # escaped before the marks went in
+
+
+def polyline(points: list[dict], name: str) -> str:
+    """A curve as points of an SVG polyline, in a box of 100 by 100."""
+    curve = [(point["epoch"], point[name]) for point in points if name in point]
+    epochs = [point["epoch"] for point in points]
+    losses = [point[key] for point in points for key in ("loss", "val_loss") if key in point]
+    low, high = min(losses, default=0), max(losses, default=1)
+    wide, tall = (max(epochs) - min(epochs)) or 1, (high - low) or 1
+    return " ".join(
+        f"{100 * (epoch - min(epochs)) / wide:.2f},{100 * (high - loss) / tall:.2f}"
+        for epoch, loss in curve
+    )
+
+
+FILTERS = {
+    "clock": clock,
+    "moment": moment,
+    "day": day,
+    "found": found,
+    "polyline": polyline,
+    "bytes": videos.bytes_in_words,
+    "certainty": lambda score: exp(min(0.0, score)),
+}

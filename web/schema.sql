@@ -1,0 +1,112 @@
+-- All that the page knows. Files lie beside: videos/ID, frames/ID/N.jpg, models/NAME/.
+
+CREATE TABLE IF NOT EXISTS videos (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,                -- as its owner calls it; never a path on this disk
+    size INTEGER NOT NULL,             -- bytes
+    received INTEGER NOT NULL DEFAULT 0,
+    media_type TEXT,                   -- told from the first bytes
+    created REAL NOT NULL,             -- seconds since 1970, as all times of day
+    touched REAL NOT NULL,             -- when the last piece came
+    duration REAL,                     -- seconds
+    model TEXT,
+    caption TEXT                       -- JSON: times, candidates with their attention weights
+);
+CREATE INDEX IF NOT EXISTS videos_by_age ON videos (created);
+
+-- What is said of a video: at position 0 of all of it, then of one stretch after the other.
+CREATE TABLE IF NOT EXISTS sentences (
+    id INTEGER PRIMARY KEY,
+    video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    start REAL NOT NULL,               -- seconds
+    end REAL NOT NULL,
+    original TEXT NOT NULL,            -- what the model said
+    text TEXT NOT NULL,
+    corrected REAL,                    -- when a person last did
+    UNIQUE (video, position)
+);
+
+CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5 (
+    text, content = sentences, content_rowid = id, tokenize = 'porter unicode61'
+);
+CREATE TRIGGER IF NOT EXISTS sentence_added AFTER INSERT ON sentences BEGIN
+    INSERT INTO search (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER IF NOT EXISTS sentence_gone AFTER DELETE ON sentences BEGIN
+    INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
+END;
+CREATE TRIGGER IF NOT EXISTS sentence_changed AFTER UPDATE ON sentences BEGIN
+    INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
+    INSERT INTO search (rowid, text) VALUES (new.id, new.text);
+END;
+
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
+    state TEXT NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'working', 'done', 'failed', 'cancelled')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    created REAL NOT NULL,
+    started REAL,
+    finished REAL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
+-- No video waits twice, whatever is clicked how often.
+CREATE UNIQUE INDEX IF NOT EXISTS one_open_job ON jobs (video)
+    WHERE state IN ('waiting', 'working');
+CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
+
+CREATE VIEW IF NOT EXISTS library AS
+    SELECT videos.id, name, size, received, media_type, videos.created, duration, model,
+        caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
+        jobs.number AS job, jobs.error, jobs.started,
+        CASE WHEN received < size THEN 'uploading' ELSE jobs.state END AS state,
+        sentences.text AS sentence, sentences.original, sentences.corrected
+    FROM videos
+    LEFT JOIN jobs ON jobs.number = (SELECT max(number) FROM jobs WHERE video = videos.id)
+    LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0;
+
+CREATE TABLE IF NOT EXISTS models (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    state TEXT NOT NULL
+        CHECK (state IN ('waiting', 'training', 'comparing', 'ready', 'active', 'earlier',
+            'discarded', 'failed', 'cancelled')),
+    base INTEGER REFERENCES models,
+    learned INTEGER NOT NULL DEFAULT 0,   -- corrections trained on
+    comparison TEXT,                      -- JSON: what it and its base say of held-out videos
+    error TEXT,
+    created REAL NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_active_model ON models (state) WHERE state = 'active';
+CREATE UNIQUE INDEX IF NOT EXISTS one_training ON models (1)
+    WHERE state IN ('waiting', 'training', 'comparing');
+
+-- What browsers are told as it happens.
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic TEXT NOT NULL,               -- video or model
+    subject TEXT NOT NULL,             -- its id
+    state TEXT NOT NULL
+);
+CREATE TRIGGER IF NOT EXISTS job_added AFTER INSERT ON jobs BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('video', new.video, new.state);
+END;
+CREATE TRIGGER IF NOT EXISTS job_changed AFTER UPDATE OF state ON jobs BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('video', new.video, new.state);
+END;
+CREATE TRIGGER IF NOT EXISTS video_gone AFTER DELETE ON videos BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('video', old.id, 'deleted');
+END;
+CREATE TRIGGER IF NOT EXISTS sentence_corrected AFTER UPDATE OF text ON sentences BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('video', new.video, 'corrected');
+END;
+CREATE TRIGGER IF NOT EXISTS model_changed AFTER UPDATE OF state ON models BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('model', new.id, new.state);
+END;
+CREATE TRIGGER IF NOT EXISTS events_kept AFTER INSERT ON events WHEN new.number % 1000 = 0 BEGIN
+    DELETE FROM events WHERE number <= new.number - 10000;
+END;

@@ -1,0 +1,243 @@
+"""What goes over the API, as marshmallow schemas; the OpenAPI document is made of them."""
+
+from marshmallow import Schema, fields, validate
+
+from .videos import ORDERS, STATES
+
+
+def _text(description, **kwargs):
+    return fields.String(metadata={"description": description}, **kwargs)
+
+
+def _number(description, **kwargs):
+    return fields.Float(metadata={"description": description}, **kwargs)
+
+
+def _count(description, low=0, high=2**53, **kwargs):
+    return fields.Integer(
+        validate=validate.Range(low, high),
+        metadata={"description": description},
+        **kwargs,
+    )
+
+
+class Problem(Schema):
+    """Why a request was not done."""
+
+    code = _text("One word for scripts", required=True)
+    message = _text("A sentence for people", required=True)
+    offset = fields.Integer(metadata={"description": "How much of the video has arrived"})
+
+
+class NewVideo(Schema):
+    """A video about to arrive."""
+
+    name = _text("Its file name", required=True, validate=validate.Length(1, 1000))
+    size = _count("Bytes", 1, required=True, strict=True)
+
+
+class Sentence(Schema):
+    """What is said of a video, or of a stretch of it."""
+
+    position = fields.Integer(metadata={"description": "0 for all of it"})
+    start = _number("Seconds")
+    end = _number("Seconds")
+    text = _text("As it stands")
+    original = _text("What the model said")
+    corrected = fields.Boolean(metadata={"description": "Whether a person changed it"})
+
+
+class NewSentence(Schema):
+    """A person's sentence."""
+
+    text = _text(
+        "The sentence; null goes back to the model's",
+        required=True,
+        allow_none=True,
+        validate=validate.And(
+            validate.Length(1, 1000), validate.Regexp(r".*\S", error="Write a sentence.")
+        ),
+    )
+
+
+class CandidateSchema(Schema):
+    """One sentence that the model found."""
+
+    text = _text("The sentence")
+    score = _number("Length-normalised log-probability; 0 is certainty")
+    words = fields.List(fields.String(), metadata={"description": "As the model chose them"})
+    attention = fields.List(
+        fields.List(fields.List(fields.Integer())),
+        metadata={"description": "Thousandths: of each word, on each frame, on each region"},
+    )
+
+
+class Hit(Schema):
+    """A sentence that a search found."""
+
+    start = _number("Seconds")
+    text = _text("The sentence")
+
+
+class VideoSchema(Schema):
+    """A video in the library."""
+
+    id = _text("Random")
+    name = _text("As its owner calls it")
+    state = fields.String(validate=validate.OneOf(STATES))
+    size = fields.Integer(metadata={"description": "Bytes"})
+    received = fields.Integer(metadata={"description": "Bytes that have arrived"})
+    media_type = _text("Told from its content", allow_none=True)
+    created = _number("Seconds since 1970")
+    duration = _number("Seconds", allow_none=True)
+    model = _text("Which model looked", allow_none=True)
+    sentence = _text("What happens in it", allow_none=True)
+    corrected = fields.Boolean(metadata={"description": "Whether a person changed the sentence"})
+    error = _text("Why there is no sentence", allow_none=True)
+    queue_place = fields.Integer(
+        allow_none=True, metadata={"description": "How many come before it"}
+    )
+    hits = fields.List(fields.Nested(Hit))
+
+
+class VideoDetails(VideoSchema):
+    """All that is known of a video."""
+
+    sentences = fields.List(fields.Nested(Sentence))
+    times = fields.List(fields.Float(), metadata={"description": "Of the frames, seconds"})
+    candidates = fields.List(fields.Nested(CandidateSchema))
+
+
+class Filter(Schema):
+    """Which videos."""
+
+    q = _text("Words to search for", load_default="", validate=validate.Length(max=200))
+    state = _text("Only of this state", validate=validate.OneOf(STATES))
+    corrected = fields.Boolean(metadata={"description": "Only corrected ones, or only others"})
+    sort = _text("In which order", load_default="newest", validate=validate.OneOf(ORDERS))
+
+
+class Query(Filter):
+    """A page of the library."""
+
+    page = _count("From 1", 1, 100_000, load_default=1)
+    per_page = _count("To a page", 1, 200, load_default=24)
+
+
+class Export(Filter):
+    """What to take away."""
+
+    format = _text("Of the file", load_default="jsonl", validate=validate.OneOf(("jsonl", "csv")))
+    id = fields.List(
+        _text("Id", validate=validate.Length(max=40)),
+        load_default=list,
+        validate=validate.Length(max=10_000),
+        metadata={"description": "Only these videos"},
+    )
+
+
+class Listing(Schema):
+    """Videos, and how many there are."""
+
+    videos = fields.List(fields.Nested(VideoSchema), required=True)
+    total = fields.Integer(required=True)
+
+
+class JobSchema(Schema):
+    """A video on its way to its sentence."""
+
+    number = fields.Integer()
+    video = _text("Its id")
+    state = _text("Of the job")
+    attempts = fields.Integer()
+    error = _text("Why it came to nothing", allow_none=True)
+    created = _number("Seconds since 1970")
+    started = _number("Likewise", allow_none=True)
+    finished = _number("Likewise", allow_none=True)
+
+
+class Jobs(Schema):
+    """Newest first, at most 200."""
+
+    jobs = fields.List(fields.Nested(JobSchema), required=True)
+
+
+class JobFilter(Schema):
+    """Which jobs."""
+
+    state = _text("Only of this state", validate=validate.OneOf(STATES[1:]))
+
+
+class After(Schema):
+    """Which events."""
+
+    after = _count(
+        "Only later ones; without it none, but where they stand", allow_none=True, load_default=None
+    )
+
+
+class Event(Schema):
+    """Something changed."""
+
+    number = fields.Integer()
+    topic = _text("video or model")
+    subject = _text("Its id")
+    state = _text("What it is now")
+
+
+class Events(Schema):
+    """What changed, oldest first, at most 500."""
+
+    events = fields.List(fields.Nested(Event), required=True)
+    last = fields.Integer(required=True, metadata={"description": "Ask for what is after it"})
+
+
+class Point(Schema):
+    """After an epoch."""
+
+    epoch = fields.Float()
+    loss = fields.Float()
+    val_loss = fields.Float()
+
+
+class Comparison(Schema):
+    """A held-out video."""
+
+    video = _text("Its id")
+    wanted = _text("What a person says")
+    old = _text("What the model before says", allow_none=True)
+    new = _text("What the new model says", allow_none=True)
+
+
+class ModelSchema(Schema):
+    """A model."""
+
+    id = fields.Integer()
+    name = fields.String()
+    state = fields.String()
+    learned = fields.Integer(metadata={"description": "Corrections that it was taught"})
+    created = _number("Seconds since 1970")
+    error = _text("Why it could not be taught", allow_none=True)
+    curve = fields.List(fields.Nested(Point))
+    comparison = fields.List(fields.Nested(Comparison))
+
+
+class Models(Schema):
+    """All models, newest first."""
+
+    models = fields.List(fields.Nested(ModelSchema), required=True)
+    corrections = fields.Integer(metadata={"description": "Sentences that people corrected"})
+
+
+class Health(Schema):
+    """How the server is."""
+
+    status = _text("ok, or overdue: nothing is being done though something waits")
+    version = _text("Of captioner")
+    waiting = fields.Integer(metadata={"description": "Videos that wait"})
+
+
+class Count(Schema):
+    """How many."""
+
+    count = fields.Integer(required=True)

@@ -1,0 +1,144 @@
+"""Who may come in, and what a browser may do with what it gets.
+
+On this machine alone no token is needed, but a page of somebody else in the same browser must
+neither read nor change anything: names that lead here by trick (DNS rebinding) are not answered,
+and what changes something needs a CSRF token wherever a browser asks. Scripts send no Origin and
+no cookie; beyond this machine they send the token instead.
+"""
+
+import hmac
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Flask, current_app, redirect, request, session, url_for
+from flask_wtf import CSRFProtect
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from .config import LOOPBACK, WebConfig
+from .errors import Refusal
+
+csrf = CSRFProtect()
+_PUBLIC = {"static", "pages.login", "pages.enter", "api.health"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+def protect(app: Flask, config: WebConfig) -> None:
+    """Puts guards before every request and headers on every answer."""
+    app.config.update(
+        SECRET_KEY=_secret_key(config.data / "secret_key"),
+        SESSION_COOKIE_NAME="captioner",
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_HTTPONLY=True,
+        TRUSTED_HOSTS=[*LOOPBACK, "[::1]"] if config.is_local else None,
+        WTF_CSRF_CHECK_DEFAULT=False,  # `_guard` knows better which requests to check
+        WTF_CSRF_TIME_LIMIT=None,
+        MAX_CONTENT_LENGTH=config.max_piece,
+    )
+    csrf.init_app(app)
+    app.extensions["rates"] = MovingWindowRateLimiter(MemoryStorage())
+    app.before_request(_guard)
+    app.after_request(_add_headers)
+
+
+def count(what: str, rate: str) -> None:
+    """Counts something against the rate that one address may do it at.
+
+    Raises:
+        Refusal: 429.
+    """
+    check(what, rate)
+    current_app.extensions["rates"].hit(parse(rate), what, request.remote_addr or "")
+
+
+def check(what: str, rate: str) -> None:
+    """Refuses what `count` would refuse, without counting."""
+    if not current_app.extensions["rates"].test(parse(rate), what, request.remote_addr or ""):
+        raise Refusal(429, "too_fast", "This is more than can be done at a time; wait a minute.")
+
+
+def let_in(token: str) -> bool:
+    """Opens the session if the token is right."""
+    if not _is_right(token):
+        return False
+    session.clear()
+    session["pass"] = _pass()
+    return True
+
+
+def _guard():
+    config: WebConfig = current_app.extensions["captioner"]
+    scripted = False
+    if config.token:
+        given = request.authorization
+        if given is not None and given.type == "bearer":
+            scripted = _is_right(given.token or "")
+            if not scripted:
+                raise _unauthorized("This token is wrong.")
+        elif request.endpoint not in _PUBLIC and session.get("pass") != _pass():
+            if request.path.startswith("/api/"):
+                raise _unauthorized("A token is needed: send 'Authorization: Bearer TOKEN'.")
+            return redirect(url_for("pages.login", next=request.full_path.rstrip("?")))
+    if request.method in ("GET", "HEAD", "OPTIONS") or scripted:
+        return None
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    if site not in ("same-origin", "none") or (
+        origin is not None and urlsplit(origin).netloc != request.host
+    ):
+        raise Refusal(403, "cross_site", "This request came from another site.")
+    if origin is not None or request.cookies or "Sec-Fetch-Site" in request.headers:
+        csrf.protect()
+    return None
+
+
+def _is_right(token: str) -> bool:
+    config: WebConfig = current_app.extensions["captioner"]
+    check("login", config.login_rate)
+    right = hmac.compare_digest(token.encode(), (config.token or "").encode())
+    if not right:
+        count("login", config.login_rate)
+    return right
+
+
+def _pass() -> str:
+    """What a session carries: shows that the token was known, and tells nothing of it."""
+    config: WebConfig = current_app.extensions["captioner"]
+    key = current_app.config["SECRET_KEY"].encode()
+    return hmac.digest(key, (config.token or "").encode(), "sha256").hex()
+
+
+def _unauthorized(message):
+    return Refusal(401, "unauthorized", message)
+
+
+def _add_headers(response):
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    if response.status_code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if response.status_code == 429:
+        response.headers.setdefault("Retry-After", "10")
+    return response
+
+
+def _secret_key(path: Path) -> str:
+    """The key of cookies, the same after a restart."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()

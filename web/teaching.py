@@ -1,0 +1,157 @@
+"""Teaching: trains a model on corrections in a process of its own, then compares it."""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.cli import ALL_GOOD, SOME_FAILED
+
+from . import database, models
+from .config import WebConfig
+from .errors import Refusal
+
+
+def train_command(base: str, labels: Path, output: Path) -> list[str]:
+    """The command that teaches a model folder more; called again, it goes on."""
+    command = [sys.executable, "-m", "captioner.cli", "train", str(labels)]
+    return [*command, "--base", base, "--output", str(output)]
+
+
+def caption_command(model: str, videos: list[str], output: Path) -> list[str]:
+    """The command that captions videos into a file of JSON Lines."""
+    command = [sys.executable, "-m", "captioner.cli", "caption", "--model", model]
+    return [*command, "--format", "jsonl", "-o", str(output), *videos]
+
+
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):
+    """The server goes down, or nobody wants this model any more."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Which commands train and caption.
+
+    Attributes:
+        train: of a base model, labels and the model folder to write.
+        caption: of a model, videos and the file to write.
+    """
+
+    train: Callable[[str, Path, Path], list[str]] = train_command
+    caption: Callable[[str, list[str], Path], list[str]] = caption_command
+
+
+COMMANDS = Commands()
+
+
+class Teacher:
+    """Teaches the model that waits to be taught.
+
+    A server that was killed leaves the training running; its lock is held until it ends, and the
+    next server then runs the same command, which goes on where it stopped.
+
+    Args:
+        config: of the server.
+        stop: set when the server goes down.
+        commands: what to run.
+    """
+
+    def __init__(self, config: WebConfig, stop: threading.Event, commands: Commands = COMMANDS):
+        self.config, self.stop, self.commands = config, stop, commands
+
+    def step(self) -> bool:
+        """Teaches one model, for as long as it takes; False if none waits."""
+        db = database.connect(self.config.data)
+        try:
+            row = db.execute(f"SELECT * FROM models WHERE state IN {models.OPEN}").fetchone()
+            if row is None:
+                return False
+            try:
+                self._teach(db, row)
+            except (_Stopped, Refusal) as err:
+                _log.info("teaching %s: stopped (%s)", row["name"], err)
+            except (subprocess.CalledProcessError, OSError, ValueError) as err:
+                models.move(db, row["id"], models.OPEN, "failed", error=_reason(err))
+            return True
+        finally:
+            db.close()
+
+    def _teach(self, db: sqlite3.Connection, row):
+        folder = models.teaching_folder(self.config, row["name"])
+        output = Path(row["path"])
+        labels = folder / "labels.jsonl"
+        base = models.read(db, row["base"])["path"]
+        if row["state"] != "comparing":
+            models.move(db, row["id"], ("waiting", "training"), "training")
+            self._run(db, row["id"], self.commands.train(base, labels, output), folder)
+            models.move(db, row["id"], ("training",), "comparing")
+        rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
+        held_out = {row["video"]: row["captions"][0] for row in rows if row["split"] == "val"}
+        paths = [video for video in held_out if Path(video).exists()]
+        said = {}
+        for name, model in (("old", base), ("new", str(output))):
+            results = folder / f"{name}.jsonl"
+            results.unlink(missing_ok=True)
+            said[name] = {}
+            if paths:
+                command = self.commands.caption(model, paths, results)
+                self._run(db, row["id"], command, folder, good=(ALL_GOOD, SOME_FAILED))
+                lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
+                said[name] = {line["video"]: line["caption"] for line in lines}
+        comparison = [
+            {"video": Path(path).name, "wanted": held_out[path]}
+            | {name: captions.get(path) for name, captions in said.items()}
+            for path in paths
+        ]
+        models.move(
+            db, row["id"], ("comparing",), "ready", comparison=json.dumps(comparison), error=None
+        )
+
+    def _run(self, db, model, command, folder, good=(ALL_GOOD,)):
+        """Runs a command to its end; what it says goes into `log.txt`."""
+        with (folder / "lock").open("w") as lock, (folder / "log.txt").open("ab") as log:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    self._wait(db, model)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno()],  # held for as long as it lives, whatever befalls us
+                start_new_session=True,
+            )
+            os.setpriority(os.PRIO_PROCESS, process.pid, 10)  # captions come first
+            try:
+                while process.poll() is None:
+                    self._wait(db, model)
+            except _Stopped:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
+        if process.returncode not in good:
+            last = (folder / "log.txt").read_text(errors="replace").strip().rpartition("\n")[2]
+            raise subprocess.CalledProcessError(process.returncode, command, stderr=last)
+
+    def _wait(self, db, model):
+        if self.stop.wait(0.2) or models.read(db, model)["state"] not in models.OPEN:
+            raise _Stopped
+
+
+def _reason(err) -> str:
+    said = getattr(err, "stderr", None) or str(err)
+    return f"Teaching stopped: {said.removeprefix('captioner: ')}"

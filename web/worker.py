@@ -1,0 +1,163 @@
+"""The worker: a process that captions what waits in the queue, one video after the other.
+
+Videos come from strangers and decoders are large, so this runs apart from the page: with a limit
+of memory, watched for time, and expected to die. `python -m web.worker` reads its configuration
+from the first line of stdin and lives as long as stdin stays open.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from captioner.checkpoint import ModelFolder
+from captioner.cli import muted_stderr
+from captioner.errors import ModelError, VideoError
+
+from . import database, jobs, models, videos
+from .config import WebConfig
+from .media import write_frames
+
+_log = logging.getLogger("captioner.worker")
+_MEND = "If it plays elsewhere, save it there as MP4 (H.264) and upload that."
+_IDLE = 0.2  # seconds between looks at an empty queue
+
+
+def load_captioner(model: str, num_captions: int):
+    """Loads a model so that it tells several sentences of each video."""
+    with muted_stderr():
+        from captioner.pipeline import Captioner
+    decoding = ModelFolder.open(model).decoding
+    beam_size = max(decoding.beam_size, num_captions)
+    return Captioner.load(model, replace(decoding, beam_size=beam_size, num_captions=num_captions))
+
+
+class Worker:
+    """Does one job after the other.
+
+    Args:
+        config: of the server.
+        load: gives a captioner for a model's path and a number of candidates.
+    """
+
+    def __init__(self, config: WebConfig, load: Callable = load_captioner):
+        self.config, self.load = config, load
+        self.db = database.connect(config.data)
+        self.path = self.captioner = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.db.close()
+
+    def prepare(self) -> None:
+        """Loads the active model, unless it is loaded.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        path = models.active(self.db)["path"]
+        if path != self.path:
+            self.captioner = self.load(path, self.config.num_captions)
+            self.path = path
+
+    def step(self) -> bool:
+        """Does the first job that waits; False if there is none."""
+        try:
+            self.prepare()
+        except ModelError as err:
+            job = jobs.claim(self.db)
+            if job:
+                jobs.fail(self.db, job["number"], f"{err}; or go back to an earlier model")
+            return bool(job)
+        job = jobs.claim(self.db)
+        if job is None:
+            return False
+        number, video = job
+        try:
+            caption = self._look(video)
+        except VideoError as err:
+            # The path says nothing to whoever uploaded it, and the remedy is for a terminal.
+            path = f"{videos.path_of(self.config, video)}: "
+            reason = str(err).removeprefix(path).partition(";")[0]
+            jobs.fail(self.db, number, f"{reason[:1].upper()}{reason[1:]}. {_MEND}")
+        except MemoryError:
+            jobs.fail(
+                self.db,
+                number,
+                "This video asks for more memory than it may have; convert it "
+                "to a smaller one and upload that.",
+            )
+        except Exception:
+            _log.exception("%s: failed in a way that nobody expected", video)
+            jobs.fail(
+                self.db,
+                number,
+                "The captioner stumbled over this video; the server's log says "
+                "where. Try again, or convert it to MP4 and upload that.",
+            )
+        else:
+            if not jobs.finish(self.db, number, caption):
+                _log.info("%s: no longer wanted", video)
+        return True
+
+    def _look(self, video):
+        path = videos.path_of(self.config, video)
+        caption = self.captioner.caption(path)
+        write_frames(path, len(caption.times) or 1, videos.frames_of(self.config, video))
+        return caption
+
+
+def _limit_memory(more: int) -> None:
+    """Lets this process take so many bytes of address space more than it has now."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():  # elsewhere than on Linux the limit is not kept either
+        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def to_line(config: WebConfig) -> str:
+    """The configuration as the line that `main` reads."""
+    return json.dumps(asdict(config) | {"data": str(config.data)}) + "\n"
+
+
+def main(load: Callable = load_captioner) -> int:
+    """Works until stdin is closed."""
+    logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
+    given = json.loads(sys.stdin.readline())
+    config = WebConfig(**given | {"data": Path(given["data"])})
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    def within_memory(path, num_captions):
+        captioner = load(path, num_captions)
+        _limit_memory(config.job_memory)
+        return captioner
+
+    with (config.data / "worker.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two would put back each other's jobs
+        lock.truncate(0)
+        lock.write(str(os.getpid()))  # for whoever wants to know
+        lock.flush()
+        with Worker(config, within_memory) as worker:
+            jobs.recover(worker.db)
+            while True:
+                if not worker.step():
+                    time.sleep(_IDLE)
+
+
+def _die_with_parent():
+    while sys.stdin.read(1):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
