@@ -5,6 +5,8 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 
 from .caption import Candidate, Caption, Failure, Segment
 
@@ -115,22 +117,23 @@ def to_csv(result: Caption | Failure) -> str:
 
 def to_srt(result: Caption | Failure) -> str:
     """SubRip: a cue a segment, or one from the first frame to the last."""
-    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(_cues(result, ","), 1))
+    cues = _cues(result, ",", lambda text: text.replace("-->", "->"))
+    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, 1))
 
 
 def to_vtt(result: Caption | Failure) -> str:
     """WebVTT, likewise."""
-    return "\n".join(["WEBVTT\n", *_cues(result, ".")])
+    return "\n".join(["WEBVTT\n", *_cues(result, ".", partial(escape, quote=False))])
 
 
-def _cues(result, point):
+def _cues(result, point, escaped):
     if isinstance(result, Failure):
         return
     for segment in result.segments or [Segment(0.0, result.duration, result.candidates)]:
         # A still picture has no duration, and a cue of none would not be shown.
         end = segment.end if segment.end > segment.start else segment.start + 1
         times = f"{_clock(segment.start)} --> {_clock(end)}".replace(".", point)
-        yield f"{times}\n{segment.text}\n"
+        yield f"{times}\n{escaped(segment.text)}\n"
 
 
 def _clock(seconds: float) -> str:

@@ -109,3 +109,6 @@ def test_subtitles():
     )
     assert "00:00:00,000 --> 00:00:01,250\nEin Mädchen läuft.\n" in to_srt(CAPTION)
     assert to_srt(FAILURE) == ""
+    sly = replace(CAPTION, candidates=(Candidate("A --> <b>B</b> & C.", -1.0),))
+    assert "\nA -> <b>B</b> & C.\n" in to_srt(sly)
+    assert "\nA --&gt; &lt;b&gt;B&lt;/b&gt; &amp; C.\n" in to_vtt(sly)

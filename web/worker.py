@@ -17,9 +17,11 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from captioner.caption import Failure
 from captioner.checkpoint import ModelFolder
 from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
+from captioner.segments import SHOTS
 
 from . import database, jobs, models, videos
 from .config import WebConfig
@@ -111,9 +113,12 @@ class Worker:
 
     def _look(self, video):
         path = videos.path_of(self.config, video)
-        caption = self.captioner.caption(path)
+        [caption] = self.captioner.caption_many([path], segments=SHOTS, workers=1)
+        if isinstance(caption, Failure):
+            raise VideoError(caption.error)
         write_frames(path, len(caption.times) or 1, videos.frames_of(self.config, video))
-        return caption
+        # A single shot's sentence is that of the whole.
+        return caption if len(caption.segments) > 1 else replace(caption, segments=())
 
 
 def _limit_memory(more: int) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from captioner.caption import Candidate, Caption
+from captioner.caption import Candidate, Caption, Failure
 from captioner.checkpoint import ModelFolder
-from captioner.errors import ModelError
+from captioner.errors import ModelError, VideoError
 from captioner.video import read_frames
 from web import worker
 from web.teaching import Commands
@@ -41,6 +41,13 @@ class FakeCaptioner:
             raise ModelError(f"{path}: no such model")
         learned = path / LEARNED
         return cls(path.name, json.loads(learned.read_text()) if learned.exists() else {})
+
+    def caption_many(self, videos, segments=None, workers=None):
+        for video in videos:
+            try:
+                yield self.caption(video)
+            except VideoError as err:
+                yield Failure(str(video), str(err), self.name)
 
     def caption(self, video):
         clip = read_frames(video, self.num_frames, (48, 64))

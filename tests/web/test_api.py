@@ -2,9 +2,11 @@ import csv
 import io
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
+from captioner.caption import Candidate, Segment
 from web import create_app
 from web.config import WebConfig
 
@@ -88,20 +90,6 @@ def test_formats(client, captioned):
 
 
 def test_long_videos_have_a_sentence_for_each_stretch(client, send, clips, config):
-    from dataclasses import dataclass, field
-
-    from captioner.caption import Candidate, Caption
-
-    @dataclass(frozen=True)
-    class Segment:
-        start: float
-        end: float
-        candidates: tuple
-
-    @dataclass(frozen=True)
-    class Long(Caption):
-        segments: tuple = field(default=())
-
     class Captioner(FakeCaptioner):
         def caption(self, video):
             short = super().caption(video)
@@ -109,7 +97,7 @@ def test_long_videos_have_a_sentence_for_each_stretch(client, send, clips, confi
                 Segment(start, start + 60.0, (Candidate(f"Part {number}.", -1.0),))
                 for number, start in enumerate((0.0, 60.0, 3660.0))
             )
-            return Long(**vars(short) | {"segments": segments, "duration": 3720.0})
+            return replace(short, segments=segments, duration=3720.0)
 
     video = send(clips["red"]).json["id"]
     work(config, lambda *_: Captioner())

@@ -179,8 +179,12 @@ def test_the_first_key_leads_past_the_menu(person):
 def test_polls_where_events_do_not_come_through(person, files):
     """So many pages are open that this one is told to ask instead."""
     person.go("/api")  # nobody listens there
-    others = [requests.get(f"{person.url}/events", stream=True, timeout=5) for _ in range(9)]
-    assert others[-1].status_code == 503
+    others = []
+    while len(others) < 8:  # a page before this one may still be letting go of its place
+        other = requests.get(f"{person.url}/events", stream=True, timeout=5)
+        if other.ok:
+            others.append(other)
+    assert requests.get(f"{person.url}/events", timeout=5).status_code == 503
     person.go("/")
     person.all("#files")[0].send_keys(str(files / "red.webm"))
     person.see(".card.done .name", "red.webm")
