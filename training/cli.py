@@ -14,6 +14,8 @@ from captioner.vocabulary import Vocabulary
 
 from .manifest import read_labels
 
+EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
+
 
 def add_train(commands):
     """Adds `captioner train`."""
@@ -75,15 +77,22 @@ def add_train(commands):
         metavar="N",
         help="end after N measurements on the split val without a better one; default: %(default)s",
     )
-    _add_fitting(parser, epochs=10, batch_size=64, learning_rate=1e-3)
+    _add_fitting(
+        parser,
+        epochs=None,
+        batch_size=64,
+        learning_rate=1e-3,
+        epochs_default=f"{EPOCHS}, or as many as make {FEWEST_STEPS} steps",
+    )
     parser.add_argument("--half", action="store_true", help="save weights as float16")
     parser.set_defaults(run=_train)
 
 
-def _add_fitting(parser, epochs, batch_size, learning_rate):
+def _add_fitting(parser, epochs, batch_size, learning_rate, epochs_default="%(default)s"):
     """The options that every training has."""
     add, default = parser.add_argument, "default: %(default)s"
-    add("--epochs", type=int, default=epochs, help=f"passes over the data; {default}")
+    passes = f"passes over the data; default: {epochs_default}"
+    add("--epochs", type=int, default=epochs, metavar="N", help=passes)
     add("--batch-size", type=int, default=batch_size, help=default)
     add("--learning-rate", type=float, default=learning_rate, help=f"at its peak; {default}")
     add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
@@ -127,7 +136,7 @@ def _train(args) -> int:
     if clips["val"]:
         validation = read_records(look(clips["val"]), folder.vocabulary, args.batch_size)
     options = TrainingOptions(
-        epochs=args.epochs,
+        epochs=args.epochs or max(EPOCHS, -(-FEWEST_STEPS // len(batches))),
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         scheduled_sampling=args.scheduled_sampling,

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -132,7 +132,8 @@ def train(model: CaptionModel, batches: Batches, validation, options: TrainingOp
     """
     passes = max(1, ROUND_STEPS // len(batches))
     rounds = -(-options.epochs // passes)
-    steps = rounds * passes * len(batches)
+    options = replace(options, epochs=rounds * passes)
+    steps = options.epochs * len(batches)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
         steps,
