@@ -5,6 +5,8 @@ import os
 from dataclasses import asdict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+# TensorFlow brings an SQLite without full-text search, which would be taken were it there first.
+import sqlite3  # noqa: F401
 
 import cv2
 import numpy as np

@@ -6,6 +6,8 @@ from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from captioner.errors import CaptionerError
+
 
 def connect(data: Path) -> sqlite3.Connection:
     """Opens the database in the folder `data`; makes both where they are missing."""
@@ -21,10 +23,22 @@ def connect(data: Path) -> sqlite3.Connection:
 
 
 def create(data: Path) -> None:
-    """Makes the tables that are missing."""
+    """Makes the tables that are missing.
+
+    Raises:
+        CaptionerError: SQLite cannot search.
+    """
     with closing(connect(data)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
+        try:
+            db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
+        except sqlite3.OperationalError as err:
+            if "fts5" not in str(err):
+                raise
+            raise CaptionerError(
+                "the page needs an SQLite with full-text search (FTS5); TensorFlow's has none: "
+                "import sqlite3 before tensorflow, or install a Python whose sqlite3 has it"
+            ) from err
 
 
 @contextmanager
