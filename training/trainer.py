@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -20,7 +21,9 @@ from captioner.model import CaptionModel
 from captioner.vocabulary import PAD_ID, tokenize
 
 from .metrics import CiderD
-from .records import Batches
+
+if TYPE_CHECKING:
+    from .records import Batches  # which needs TensorFlow; a loss does not
 
 ROUND_STEPS = 50  # fewer would spend more on measuring and keeping than on learning
 
@@ -111,7 +114,7 @@ class ScheduledSampling(keras.Model):
         return self.model({**inputs, "token_ids": read}, training=True)
 
 
-def train(model: CaptionModel, batches: Batches, validation, options: TrainingOptions, folder):
+def train(model: CaptionModel, batches: "Batches", validation, options: TrainingOptions, folder):
     """Trains `model` in place; its weights end as their moving average (Polyak and Juditsky 1992).
 
     It goes in rounds of a pass, or of as many as make `ROUND_STEPS` steps. With `validation` the
