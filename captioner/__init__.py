@@ -10,6 +10,7 @@ __all__ = [
     "CaptionerError",
     "DatasetError",
     "Failure",
+    "Labeller",
     "ModelError",
     "Segment",
     "VideoError",
@@ -17,9 +18,13 @@ __all__ = [
 
 
 def __getattr__(name):
-    # TensorFlow takes seconds to import: only who asks for a Captioner waits for it.
+    # TensorFlow takes seconds to import: only who asks for a model waits for it.
     if name == "Captioner":
         from .pipeline import Captioner
 
         return Captioner
+    if name == "Labeller":
+        from .labeller import Labeller
+
+        return Labeller
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

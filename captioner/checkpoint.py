@@ -23,6 +23,7 @@ from .vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 DEFAULT_MODEL = "default"
+TASK = "caption"
 CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
 WEIGHTS, BACKBONE_WEIGHTS = "captioner.weights.h5", "backbone.weights.h5"
 
@@ -71,7 +72,12 @@ class ModelFolder:
         Raises:
             ModelError: there is no such folder, or it is not of this version.
         """
-        path = _find(name_or_folder)
+        path = find_folder(name_or_folder)
+        if task_of(path) != TASK:
+            raise ModelError(
+                f"{path}: holds a model that labels moments, not one that captions; use it with "
+                "captioner label, or name another"
+            )
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
             vocabulary = Vocabulary.load(path / VOCABULARY)
@@ -167,10 +173,10 @@ class ModelFolder:
         bare = CaptionModel(self.model)  # without the optimizer, which Keras would save too
         bare.set_weights(model.get_weights())
         bare.save_weights(whole)
-        _copy_weights(whole, self.path / WEIGHTS, half)
+        copy_weights(whole, self.path / WEIGHTS, half)
         whole.unlink()
         if backbone_weights is not None:
-            _copy_weights(backbone_weights, self.path / BACKBONE_WEIGHTS, half)
+            copy_weights(backbone_weights, self.path / BACKBONE_WEIGHTS, half)
         self.vocabulary.save(self.path / VOCABULARY)
         config = {
             "format_version": FORMAT_VERSION,
@@ -183,7 +189,20 @@ class ModelFolder:
         (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _find(name_or_folder) -> Path:
+def task_of(path: Path) -> str:
+    """What the model of a folder does: `caption`, unless its configuration says otherwise."""
+    try:
+        return json.loads((path / CONFIG).read_text(encoding="utf-8")).get("task", TASK)
+    except (OSError, ValueError, AttributeError):  # which `open` tells of in full
+        return TASK
+
+
+def find_folder(name_or_folder: str | Path) -> Path:
+    """The folder itself, or the one of a model that ships with the package.
+
+    Raises:
+        ModelError: there is neither.
+    """
     path = Path(name_or_folder)
     if path.is_dir():
         return path
@@ -194,7 +213,8 @@ def _find(name_or_folder) -> Path:
     raise ModelError(f"{name_or_folder}: no such model; name a model folder or one of: {names}")
 
 
-def _copy_weights(source, target, half):
+def copy_weights(source: Path, target: Path, half: bool = False):
+    """Copies a file of weights, as float16 if `half`; `target` is never there in part."""
     partial = target.with_name(f"partial.{target.name}")
     if half:
         import h5py

@@ -164,7 +164,7 @@ def _caption(args) -> int:
             stack.enter_context(journal)
 
         def todo():
-            for found in _find(args.paths, args.recursive, captioner.name, args.shard):
+            for found in find(args.paths, args.recursive, captioner.name, args.shard):
                 if isinstance(found, Failure) or not journal or found not in journal:
                     yield found
 
@@ -181,7 +181,7 @@ def _caption(args) -> int:
                 journal.write(result)
             else:
                 with progress.apart():
-                    print(_printable(rows.write(result)), flush=True)
+                    print(printable(rows.write(result)), flush=True)
     if stop.is_set():
         again = "; the same command with --resume goes on" if journal else ""
         print(f"captioner: interrupted, {progress}{again}", file=sys.stderr)
@@ -191,7 +191,7 @@ def _caption(args) -> int:
     return SOME_FAILED if progress.failed else ALL_GOOD
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A path may hold bytes that are no text, and they come out as they went in."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -214,7 +214,7 @@ def _stop_at_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _find(paths, recursive, model, shard) -> Iterator[str | Failure]:
+def find(paths, recursive: bool, model: str, shard=None) -> Iterator[str | Failure]:
     """The files named, and those in the folders named; a folder without any is a failure.
 
     Of a shard those whose path, within the folder named, hashes to it: on every machine the same.

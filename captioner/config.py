@@ -117,6 +117,94 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class LabelConfig:
+    """The shape of a `LabelModel`.
+
+    Attributes:
+        num_labels: labels the model knows.
+        feature_dim: size of one feature vector of the backbone.
+        num_regions: feature vectors a frame.
+        region_dim: what is kept of each region, so that where things are is not lost.
+        units: width of the encoder.
+        encoder: what reads the moments: `lstm`, `gru`, or `convolution`, a temporal
+            convolutional network.
+        encoder_layers: how many of them lie on one another; of convolutions, each looks twice
+            as far as the one before.
+        bidirectional: whether a label depends on what comes after its moment too; otherwise
+            the model is causal, as for live use.
+        multi_label: whether several labels may hold at once (sigmoid), or always one (softmax).
+        time_scale: moments over which the units of an LSTM or GRU remember at first, each
+            another time up to this.
+        dropout: share of values dropped while training, 0 <= dropout < 1.
+    """
+
+    num_labels: int
+    feature_dim: int
+    num_regions: int = 1
+    region_dim: int = 32
+    units: int = 128
+    encoder: str = "lstm"
+    encoder_layers: int = 1
+    bidirectional: bool = False
+    multi_label: bool = False
+    time_scale: int = 16
+    dropout: float = 0.2
+
+    def __post_init__(self):
+        for name in (
+            "num_labels",
+            "feature_dim",
+            "num_regions",
+            "region_dim",
+            "units",
+            "encoder_layers",
+            "time_scale",
+        ):
+            value = getattr(self, name)
+            _expect(value >= 1, f"{name} >= 1", **{name: value})
+        _expect(self.encoder in ENCODERS, f"encoder to be one of {ENCODERS}", encoder=self.encoder)
+        _expect(
+            not self.bidirectional or self.units % 2 == 0,
+            "an even number of units when bidirectional",
+            units=self.units,
+        )
+        _expect(0 <= self.dropout < 1, "0 <= dropout < 1", dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class LabellingOptions:
+    """How a video becomes labelled segments.
+
+    Attributes:
+        fps: moments looked at in a second.
+        window: moments looked at together.
+        context: moments before and after a window that a bidirectional model sees with it;
+            a causal one carries its state instead.
+        threshold: a label holds where it is at least this probable; with one label at a time
+            a moment whose likeliest label is less probable has none.
+        min_duration: seconds; shorter segments are dropped, or, with one label at a time,
+            fall to the segment before them.
+    """
+
+    fps: float = 2.0
+    window: int = 64
+    context: int = 32
+    threshold: float = 0.0
+    min_duration: float = 0.0
+
+    def __post_init__(self):
+        _expect(0 < self.fps <= 1000, "0 < fps <= 1000", fps=self.fps)
+        _expect(self.window >= 1, "window >= 1", window=self.window)
+        _expect(self.context >= 0, "context >= 0", context=self.context)
+        _expect(0 <= self.threshold <= 1, "0 <= threshold <= 1", threshold=self.threshold)
+        _expect(
+            0 <= self.min_duration < float("inf"),
+            "0 <= min_duration < inf",
+            min_duration=self.min_duration,
+        )
+
+
+@dataclass(frozen=True)
 class DecodingOptions:
     """How a sentence is searched for.
 

@@ -268,28 +268,57 @@ class TemporalConvolution(keras.layers.Layer):
         self, units, kernel_size=3, dilations=(1, 2, 4), causal=False, dropout=0.0, **kwargs
     ):
         super().__init__(**kwargs)
-        padding, dtype = "causal" if causal else "same", self.dtype_policy
+        self.causal = causal
+        # A causal convolution is given what it looks back at, rather than padded.
+        padding, dtype = "valid" if causal else "same", self.dtype_policy
         self.projection = keras.layers.Dense(units, name="projection", dtype=dtype)
         self.convolutions = [
             keras.layers.Conv1D(units, kernel_size, 1, padding, dilation_rate=dilation, dtype=dtype)
             for dilation in dilations
         ]
+        self.lookbacks = [(kernel_size - 1) * dilation for dilation in dilations]
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
     def build(self, inputs_shape):
         self.projection.build(inputs_shape)
         for convolution in self.convolutions:
-            convolution.build((*inputs_shape[:-1], self.projection.units))
+            convolution.build((inputs_shape[0], None, self.projection.units))
 
-    def call(self, inputs, sequence_length=None, training=None):
-        """`(batch_size, sequence_length, input_dim)` -> `(batch_size, sequence_length, units)`."""
-        live = None
-        if sequence_length is not None:
-            live = live_mask(sequence_length, ops.shape(inputs)[1])
-        outputs = self.projection(inputs)
-        for convolution in self.convolutions:
+    def initial_state(self, batch_size):
+        """Zeros: the last inputs of each causal convolution, `(batch_size, lookback, units)`."""
+        shapes = [(batch_size, steps, self.projection.units) for steps in self.lookbacks]
+        return [ops.zeros(shape, self.compute_dtype) for shape in shapes] if self.causal else []
+
+    def call(self, inputs, sequence_length=None, initial_state=None, training=None):
+        """Runs the convolutions.
+
+        Args:
+            inputs: `(batch_size, sequence_length, input_dim)`.
+            sequence_length: `(batch_size,)` integers.
+            initial_state: if causal, the state of the run that this one continues; by default
+                `initial_state`'s.
+            training: whether to drop values out.
+
+        Returns:
+            Outputs `(batch_size, sequence_length, units)`, and the state after the last step of
+            each sequence; `[]` unless causal.
+        """
+        batch_size, total, _ = ops.shape(inputs)
+        live = None if sequence_length is None else live_mask(sequence_length, total)
+        if initial_state is None:
+            initial_state = self.initial_state(batch_size)
+        outputs, state = self.projection(inputs), []
+        for number, convolution in enumerate(self.convolutions):
             # A convolution sees padding as it sees what lies outside: as zeros.
             outputs = outputs if live is None else where_live(live, outputs)
-            new = ops.relu(convolution(outputs))
-            outputs = outputs + self.dropout(new, training=training)
-        return outputs if live is None else where_live(live, outputs)
+            seen = outputs
+            if self.causal:
+                before = ops.cast(initial_state[number], outputs.dtype)
+                seen = ops.concatenate([before, outputs], axis=1)
+                # The last steps up to each end: as many as were there before.
+                steps = ops.arange(self.lookbacks[number], dtype="int32")[None]
+                end = total if live is None else ops.cast(sequence_length, "int32")[:, None]
+                last = ops.broadcast_to(end + steps, ops.shape(before)[:2])
+                state.append(ops.take_along_axis(seen, last[:, :, None], axis=1))
+            outputs = outputs + self.dropout(ops.relu(convolution(seen)), training=training)
+        return outputs if live is None else where_live(live, outputs), state

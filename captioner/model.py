@@ -46,7 +46,7 @@ class CaptionModel(keras.Model):
             name="embedding",
         )
         self.projection = layers.Dense(units, activation="relu", name="projection")
-        self.encoder = [_build_encoder(config, depth) for depth in range(config.encoder_layers)]
+        self.encoder = [build_encoder(config, depth) for depth in range(config.encoder_layers)]
         self.start = layers.Dense(2 * units, name="start")
         self.memory_norm = layers.LayerNormalization(name="memory_norm")
         self.reader = LSTM(units, name="reader")
@@ -104,8 +104,7 @@ class CaptionModel(keras.Model):
     def _read(self, frames, sequence_length, training):
         """The encoder: `(batch_size, num_frames, units)` -> the same shape, zero past each end."""
         for depth, layer in enumerate(self.encoder):
-            outputs = layer(frames, sequence_length=sequence_length, training=training)
-            outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+            outputs, _ = layer(frames, sequence_length=sequence_length, training=training)
             frames = frames + self.dropout(outputs, training=training) if depth else outputs
         return frames
 
@@ -166,7 +165,13 @@ class CaptionModel(keras.Model):
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
 
 
-def _build_encoder(config, depth):
+def build_encoder(config, depth):
+    """What reads the frames, the one at this depth: outputs and state from inputs and state.
+
+    Args:
+        config: a `ModelConfig`, or another that tells `encoder`, `units` and `bidirectional`.
+        depth: how many lie below it.
+    """
     name = f"encoder_{depth}"
     if config.encoder == "convolution":
         dilations = (2**depth,)

@@ -44,10 +44,11 @@ def to_json(result: Caption | Failure) -> str:
             ]
     text = json.dumps(row, ensure_ascii=False)
     # A path that is no Unicode can only be told in escapes.
-    return text if text.isascii() or _is_unicode(text) else json.dumps(row)
+    return text if text.isascii() or is_unicode(text) else json.dumps(row)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: a path may hold bytes that are none."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -86,7 +87,7 @@ def to_text(result: Caption | Failure) -> str:
     if not result.segments:
         return f"{result.video}\t{result.text}"
     return "\n".join(
-        f"{result.video}\t{_clock(segment.start)} - {_clock(segment.end)}\t{segment.text}"
+        f"{result.video}\t{to_timecode(segment.start)} - {to_timecode(segment.end)}\t{segment.text}"
         for segment in result.segments
     )
 
@@ -132,11 +133,12 @@ def _cues(result, point, escaped):
     for segment in result.segments or [Segment(0.0, result.duration, result.candidates)]:
         # A still picture has no duration, and a cue of none would not be shown.
         end = segment.end if segment.end > segment.start else segment.start + 1
-        times = f"{_clock(segment.start)} --> {_clock(end)}".replace(".", point)
+        times = f"{to_timecode(segment.start)} --> {to_timecode(end)}".replace(".", point)
         yield f"{times}\n{escaped(segment.text)}\n"
 
 
-def _clock(seconds: float) -> str:
+def to_timecode(seconds: float) -> str:
+    """`hh:mm:ss.mmm`, as subtitles have it."""
     milliseconds = round(1000 * seconds)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FALLBACK_FPS = 25.0
+FALLBACK_FPS = 25.0
 
 
 class Timeline(NamedTuple):
@@ -28,7 +28,7 @@ class Timeline(NamedTuple):
         by the frame rate, and by 25 a second if that is unusable too.
         """
         rises = np.isfinite(stamps).all() and (np.diff(stamps) >= 0).all()
-        fps = fps if 0.01 <= fps <= 1000 else _FALLBACK_FPS
+        fps = fps if 0.01 <= fps <= 1000 else FALLBACK_FPS
         if not rises or np.ptp(stamps[[0, -1]] if len(stamps) else 0) == 0:
             stamps = np.arange(len(stamps)) / fps
         times = stamps - stamps[:1]

@@ -2,15 +2,16 @@
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from math import isfinite
 
 import cv2
 import numpy as np
 
 from .errors import VideoError
-from .sampling import Timeline
+from .sampling import FALLBACK_FPS, Timeline
 from .stream import OPTIONS
 
 MAX_PIXELS = 8192 * 8192  # of a frame
@@ -67,6 +68,35 @@ class Reading:
                         yield len(stamps), frame
                 stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
         self.timeline = Timeline.of(np.asarray(stamps) / 1000, fps)
+
+
+def play(path: str | os.PathLike, name: str) -> Iterator[tuple[float, Callable]]:
+    """Decodes a file once and remembers none of it.
+
+    Yields:
+        The time of each frame, seconds from the first one, rising, and the function that
+        retrieves it as `cv2.VideoCapture.retrieve` does, until the next one is asked for.
+    """
+    with _capture(path, name) as (capture, fps):
+        fps = fps if 0.01 <= fps <= 1000 else FALLBACK_FPS
+        first = last = None
+        while capture.grab():
+            stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if last is None:
+                first = last = stamp if isfinite(stamp) else 0.0
+            else:
+                last = stamp if isfinite(stamp) and stamp > last else last + 1 / fps
+            yield last - first, capture.retrieve
+
+
+def frame_rate(path: str | os.PathLike) -> float:
+    """Frames a second, as a file's header says; 25 where it says nothing of use.
+
+    Raises:
+        VideoError: its frames are too large to hold.
+    """
+    with _capture(path, os.path.abspath(path)) as (_, fps):
+        return fps if 0.01 <= fps <= 1000 else FALLBACK_FPS
 
 
 @contextmanager

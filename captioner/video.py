@@ -20,7 +20,7 @@ import numpy as np
 
 from .errors import VideoError
 from .sampling import Timeline
-from .straight import Reading, check_pixels, packet_timeline
+from .straight import Reading, check_pixels, packet_timeline, play
 from .stream import Stream, Unplannable
 
 SUFFIXES = tuple(
@@ -168,6 +168,51 @@ def _steadily(path, name: str, step: float) -> Iterator[tuple[float, np.ndarray,
     times, duration = timeline = packet_timeline(path, name)
     for index, frame in Reading(path, name).frames(timeline.every(step)):
         yield float(times[index]), frame, duration
+
+
+def stream_frames(
+    path: str | os.PathLike, fps: float, size: tuple[int, int] | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Reads a video straight through and keeps none of it: frames at a constant rate.
+
+    At each multiple of `1 / fps` seconds the first frame that is shown then or later is taken,
+    more than once where the video has fewer. Of timestamps that do not rise the frame rate
+    takes the place, and 25 a second if that is unusable too. A still picture is one moment.
+
+    Args:
+        path: as for `read_frames`.
+        fps: frames to take in a second.
+        size: as for `read_frames`.
+
+    Yields:
+        `(time, frame)`: seconds from the first frame of the file, and the frame, uint8 RGB,
+        `(height, width, 3)`.
+
+    Raises:
+        VideoError: as for `read_frames`.
+    """
+    if not fps > 0:
+        raise ValueError(f"expected fps > 0, received: fps={fps!r}")
+    name, is_picture = _inspect(path)
+    with _in_plain_words(path):
+        if is_picture:
+            yield 0.0, _read_picture(path, name, size).frames[0]
+            return
+        taken = 0
+        for time, retrieve in play(path, name):
+            # Times of frames are rounded, to milliseconds at worst.
+            if taken / fps > time + 1e-3:
+                continue
+            decoded, frame = retrieve()
+            if not decoded:
+                continue
+            size = size or frame.shape[:2]
+            frame = _fit(frame, size)
+            while taken / fps <= time + 1e-3:
+                yield taken / fps, frame
+                taken += 1
+        if not taken:
+            raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
 
 
 def is_video(path: str | os.PathLike) -> bool:

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it.
 ORDER = (
     "errors config caption sampling stream straight video segments reading vocabulary cnn "
-    "backbones recurrence cells attention layers model decoding checkpoint engines export "
-    "saved_model batch pipeline output journal progress cli demo"
+    "backbones recurrence cells attention layers model labelling decoding checkpoint label_folder "
+    "engines export saved_model batch pipeline output labelled labeller journal progress cli "
+    "label_cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -265,8 +265,10 @@ def test_temporal_convolution_by_hand():
     layer.convolutions[0].set_weights([np.reshape([10, 100], (2, 1, 1)), np.zeros(1)])
     inputs = np.reshape(np.array([1, 2, 3, 4], "float32"), (1, 4, 1))
     # x + relu(10 * two steps before + 100 * x)
-    by_hand([arrays(layer(inputs))[:, :, 0]], [101, 202, 313, 424])
-    by_hand([arrays(layer(inputs, np.array([3], "int32")))[:, :, 0]], [101, 202, 313, 0])
+    outputs, state = arrays(layer(inputs))
+    by_hand([outputs[:, :, 0], state[0][:, :, 0]], [101, 202, 313, 424], [3, 4])
+    outputs, state = arrays(layer(inputs, np.array([3], "int32")))
+    by_hand([outputs[:, :, 0], state[0][:, :, 0]], [101, 202, 313, 0], [2, 3])
 
 
 # Attention
@@ -554,9 +556,23 @@ def test_convolution_causal_or_centred():
     later = INPUTS.copy()
     later[:, 4:] += 1
     causal = TemporalConvolution(UNITS, causal=True)
-    assert np.array_equal(arrays(causal(later))[:, :4], arrays(causal(INPUTS))[:, :4])
+    assert np.array_equal(arrays(causal(later)[0])[:, :4], arrays(causal(INPUTS)[0])[:, :4])
     centred = TemporalConvolution(UNITS)
-    assert not np.allclose(arrays(centred(later))[:, :4], arrays(centred(INPUTS))[:, :4])
+    assert not np.allclose(arrays(centred(later)[0])[:, :4], arrays(centred(INPUTS)[0])[:, :4])
+    assert centred(INPUTS)[1] == []
+
+
+def test_causal_convolution_in_windows():
+    layer = TemporalConvolution(UNITS, causal=True)
+    whole, state = arrays(layer(INPUTS))
+    # A short stretch, padded, after a long one: shorter than what a convolution looks back at.
+    first, middle = layer(INPUTS[:, :2])
+    padded = np.pad(INPUTS[:, 2:5], [(0, 0), (0, 2), (0, 0)])
+    second, middle = layer(padded, np.full(BATCH_SIZE, 3, "int32"), middle)
+    third, last = layer(INPUTS[:, 5:], initial_state=middle)
+    windows = arrays([first, second[:, :3], third])
+    close(np.concatenate(windows, axis=1), whole, atol=1e-6)
+    close(arrays(last), state, atol=1e-6)
 
 
 def test_lstm_windows_and_steps():

@@ -9,7 +9,7 @@ import pytest
 
 from captioner.errors import VideoError
 from captioner.stream import Stream, Unplannable
-from captioner.video import find_videos, is_video, read_frames, read_steadily
+from captioner.video import find_videos, is_video, read_frames, read_steadily, stream_frames
 
 from .clips import (
     add_exif_orientation,
@@ -345,3 +345,37 @@ def test_find_videos(tmp_path):
 def test_is_video():
     assert is_video("a/b.MP4")
     assert not is_video("a/b.txt")
+
+
+def streamed(path, fps):
+    times, frames = zip(*stream_frames(path, fps))
+    return list(times), numbers_of(np.stack(frames))
+
+
+def test_stream_at_a_constant_rate(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", [numbered_frame(number) for number in range(20)])
+    assert streamed(clip, 10) == ([n / 10 for n in range(20)], list(range(20)))
+    assert streamed(clip, 4)[1] == [0, 3, 5, 8, 10, 13, 15, 18]
+    assert streamed(clip, 20)[1][:5] == [0, 1, 1, 2, 2]
+    [(_, frame), *_] = stream_frames(clip, 1, (12, 16))
+    assert frame.shape == (12, 16, 3)
+
+
+def test_stream_follows_a_variable_rate(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", [numbered_frame(number) for number in range(20)])
+    make_frame_rate_variable(clip, [100] * 10 + [300] * 10)
+    times, numbers = streamed(clip, 2)
+    assert times == [n / 2 for n in range(8)]
+    assert numbers == [0, 5, 10, 12, 14, 15, 17, 19]
+
+
+def test_stream_of_a_picture_and_of_none(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), numbered_frame(5))
+    assert streamed(tmp_path / "a.png", 2) == ([0.0], [5])
+    cv2.imwrite(str(tmp_path / "a.jpg"), numbered_frame(5))
+    assert streamed(tmp_path / "a.jpg", 2) == ([0.0], [5])
+    (tmp_path / "b.mp4").write_bytes(b"\0" * 1000)
+    with pytest.raises(VideoError, match=r"b\.mp4: no frame"):
+        next(stream_frames(tmp_path / "b.mp4", 2))
+    with pytest.raises(VideoError, match="No such file"):
+        next(stream_frames(tmp_path / "c.mp4", 2))

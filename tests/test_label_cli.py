@@ -1,0 +1,181 @@
+"""From labels to a model to labelled videos, through the command line."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from captioner import cli
+from captioner.checkpoint import ModelFolder
+from captioner.errors import ModelError
+from captioner.label_folder import LabelFolder
+
+from .clips import write_clip
+
+BGR = {"red": (0, 0, 255), "blue": (255, 0, 0)}
+
+
+def draw(path, seconds):
+    """A clip in which colours follow one another; returns the rows of its labels."""
+    frames, rows, start = [], [], 0
+    for colour, length in seconds:
+        for _ in range(length * 4):
+            frame = np.full((48, 64, 3), 60, np.uint8)
+            if colour in BGR:
+                cv2.circle(frame, (32, 24), 16, BGR[colour], -1)
+            frames.append(frame)
+        if colour in BGR:
+            rows.append((path.name, start, start + length, colour))
+        start += length
+    write_clip(path, frames, fps=4, codec="MJPG")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Drawn clips and their labels; one clip is broken."""
+    folder = tmp_path_factory.mktemp("moments")
+    rng = np.random.default_rng(1)
+    rows = [("broken.avi", 0, 1, "red")]
+    for number in range(4):
+        stretches = [(colour, int(rng.integers(2, 5))) for colour in ("none", "red", "blue") * 2]
+        rows += draw(folder / f"{number}.avi", stretches)
+    (folder / "broken.avi").write_bytes(b"\0" * 100)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "start", "end", "label"), *rows])
+    return folder
+
+
+def train(folder, tiny_cnn, output, *more):
+    arguments = ["--output", output, "--cnn", tiny_cnn, "--epochs", 20, "--units", 16]
+    arguments += ["--learning-rate", 0.02, "--lanes", 2, "--window", 8, *more]
+    return run("train", folder / "labels.csv", "--task", "label", *arguments)
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def model(folder, tiny_cnn, tmp_path_factory):
+    """The folder of a model that has learned the clips."""
+    output = tmp_path_factory.mktemp("models") / "colours"
+    assert train(folder, tiny_cnn, output) == cli.ALL_GOOD
+    return output
+
+
+def test_training_tells_of_what_it_leaves_out_and_goes_on(
+    folder, tiny_cnn, model, tmp_path, capsys
+):
+    assert train(folder, tiny_cnn, model) == cli.ALL_GOOD
+    told = capsys.readouterr().err
+    assert "broken.avi: no frame in it can be decoded" in told
+    assert "epoch 0" not in told  # all epochs were done before
+    assert train(folder, tiny_cnn, model, "--units", 8) == cli.WRONG_USAGE
+    assert "holds the work on other labels, or with other options" in capsys.readouterr().err
+    found = LabelFolder.open(model)
+    assert found.labels == ("background", "blue", "red")
+    assert found.labelling.fps == 2
+    assert "- blue" in (model / "README.md").read_text()
+
+
+def test_label(folder, model, capsys):
+    assert (
+        run("label", folder / "0.avi", folder / "broken.avi", "--model", model) == cli.SOME_FAILED
+    )
+    *rows, broken = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["label"] for row in rows] == ["red", "blue"] * 2
+    assert all(row["probability"] > 0.5 and row["start"] < row["end"] for row in rows)
+    assert broken["video"].endswith("broken.avi")
+    assert "no frame in it can be decoded" in broken["error"]
+
+
+def test_what_it_says_can_be_learned(folder, model, tmp_path):
+    output = tmp_path / "found.csv"
+    assert run("label", folder / "0.avi", "--model", model, "-o", output, "--format", "csv") == 0
+    assert run("evaluate", model, output, "--split", "train") == 0
+
+
+def test_subtitles_in_a_folder(folder, model, tmp_path, capsys):
+    paths = [folder / "0.avi", folder / "1.avi", folder / "broken.avi"]
+    arguments = ["label", *paths, "--model", model, "--format", "vtt"]
+    assert run(*arguments) == cli.WRONG_USAGE
+    assert "name a folder with --output" in capsys.readouterr().err
+    assert run(*arguments, "-o", tmp_path / "subtitles") == cli.SOME_FAILED
+    assert "broken.avi" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "subtitles").iterdir()) == ["0.vtt", "1.vtt"]
+    assert (tmp_path / "subtitles" / "0.vtt").read_text().startswith("WEBVTT\n\n1\n00:00:")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_goes_on_where_it_was_stopped(form, folder, model, tmp_path, monkeypatch):
+    output = tmp_path / f"all.{form}"
+    paths = [folder / f"{number}.avi" for number in (0, 1, 2)]
+    arguments = ["label", *paths, "--model", model, "-o", output, "--format", form, "--resume"]
+    assert run(*arguments) == 0
+    whole = output.read_text()
+    # The last row of the second clip was being written.
+    lines = whole.splitlines(keepends=True)
+    second = max(n for n, line in enumerate(lines) if "1.avi" in line)
+    output.write_text("".join(lines[:second]) + lines[second][:10])
+    from captioner.labeller import Labeller
+
+    looked, label = [], Labeller.label
+    monkeypatch.setattr(Labeller, "label", lambda self, v: looked.append(v) or label(self, v))
+    assert run(*arguments) == 0
+    assert output.read_text() == whole
+    assert looked == [str(path) for path in paths[1:]]
+
+
+def test_evaluate_and_plot(folder, model, tmp_path, capsys):
+    picture = tmp_path / "timeline.png"
+    arguments = [folder / "labels.csv", "--split", "train", "--plot", picture]
+    assert run("evaluate", model, *arguments, "--output", tmp_path / "r.json") == cli.SOME_FAILED
+    result = json.loads(capsys.readouterr().out)
+    assert result["num_videos"] == 4
+    assert result["unreadable"] == 1
+    assert result["frame_accuracy"] > 0.9
+    assert result["edit"] > 0.9
+    assert set(result) >= {"f1_10", "f1_25", "f1_50"}
+    assert json.loads((tmp_path / "r.json").read_text()) == result
+    assert cv2.imread(str(picture)).std() > 10
+    assert run("evaluate", model, *arguments[:2], "test") == cli.WRONG_USAGE
+    assert "has no video of the split test" in capsys.readouterr().err
+
+
+def test_several_labels_at_once(folder, tiny_cnn, tmp_path, capsys):
+    with (folder / "labels.csv").open() as file:
+        rows = [*file.read().splitlines(), "0.avi,0,1000,wet"]
+    (folder / "wet.csv").write_text("\n".join(rows))
+    arguments = ["--task", "label", "--cnn", tiny_cnn, "--epochs", 2, "--units", 16, "--window", 8]
+    command = ["train", folder / "wet.csv", "--output", tmp_path / "wet", *arguments]
+    assert run(*command) == cli.WRONG_USAGE
+    assert "hold at once; mend the labels, or train with --multi-label" in capsys.readouterr().err
+    assert run(*command, "--multi-label") == 0
+    assert LabelFolder.open(tmp_path / "wet").labels == ("blue", "red", "wet")
+    run("evaluate", tmp_path / "wet", folder / "wet.csv", "--split", "train")
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["average_precision"]) == {"blue", "red", "wet"}
+    assert 0 < result["mean_average_precision"] <= 1
+
+
+def test_each_command_refuses_the_other_kind_of_model(folder, model, tiny_model, capsys):
+    with pytest.raises(ModelError, match=r"labels moments.*captioner label"):
+        ModelFolder.open(model)
+    with pytest.raises(ModelError, match=r"captions.*captioner caption"):
+        LabelFolder.open(tiny_model)
+    assert run("caption", folder / "0.avi", "--model", model) == cli.WRONG_USAGE
+    assert run("label", folder / "0.avi", "--model", tiny_model) == cli.WRONG_USAGE
+    assert "not one that labels moments" in capsys.readouterr().err
+
+
+def test_wrong_usage(folder, model, tmp_path, capsys):
+    assert run("label", folder / "0.avi", "--model", model, "--fps", 0) == cli.WRONG_USAGE
+    assert "0 < fps <= 1000" in capsys.readouterr().err
+    assert run("label", folder / "0.avi", "--model", model, "--resume") == cli.WRONG_USAGE
+    (model / "labels.txt").rename(tmp_path / "labels.txt")
+    assert run("label", folder / "0.avi", "--model", model) == cli.WRONG_USAGE
+    assert "not a whole model folder" in capsys.readouterr().err
+    (tmp_path / "labels.txt").rename(model / "labels.txt")
