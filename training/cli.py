@@ -5,16 +5,25 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from captioner.checkpoint import BACKBONE_WEIGHTS, DEFAULT_MODEL, ModelFolder
+from captioner.checkpoint import (
+    BACKBONE_WEIGHTS,
+    DEFAULT_MODEL,
+    ModelFolder,
+    find_folder,
+    task_of,
+)
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import CaptionerError, DatasetError, ModelError
 from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
+from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
 from .manifest import read_labels
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
+LABEL_EPOCHS = 40
+PATIENCE = {"caption": 5, "label": 10}
 
 
 def add_train(commands):
@@ -22,8 +31,14 @@ def add_train(commands):
     parser = commands.add_parser(
         "train",
         help="train a model on labelled clips",
-        description="Trains a caption model on labelled clips; the same command goes on with a "
-        "training that was stopped.",
+        description="Trains a model on labelled clips; the same command goes on with a training "
+        "that was stopped.",
+    )
+    parser.add_argument(
+        "--task",
+        choices=("caption", "label"),
+        default="caption",
+        help="say what happens in a clip, or label each moment of it (default: %(default)s)",
     )
     parser.add_argument(
         "labels", nargs="+", type=Path, help="labels of any format, or a folder of clips"
@@ -73,18 +88,20 @@ def add_train(commands):
     parser.add_argument(
         "--patience",
         type=int,
-        default=5,
         metavar="N",
-        help="end after N measurements on the split val without a better one; default: %(default)s",
+        help="end after N measurements on the split val without a better one; default: "
+        f"{PATIENCE['caption']}, with --task label {PATIENCE['label']}",
     )
     _add_fitting(
         parser,
         epochs=None,
         batch_size=64,
         learning_rate=1e-3,
-        epochs_default=f"{EPOCHS}, or as many as make {FEWEST_STEPS} steps",
+        epochs_default=f"{EPOCHS}, or as many as make {FEWEST_STEPS} steps; "
+        f"with --task label {LABEL_EPOCHS}",
     )
     parser.add_argument("--half", action="store_true", help="save weights as float16")
+    add_label_training(parser)
     parser.set_defaults(run=_train)
 
 
@@ -100,6 +117,14 @@ def _add_fitting(parser, epochs, batch_size, learning_rate, epochs_default="%(de
 
 
 def _train(args) -> int:
+    args.patience = PATIENCE[args.task] if args.patience is None else args.patience
+    if args.task == "label":
+        if args.base is not None:
+            raise CaptionerError("--base is a model that captions: leave it out with --task label")
+        args.epochs = args.epochs or LABEL_EPOCHS
+        args.backbone = args.backbone or "bundled"
+        bundled = args.backbone == "bundled"
+        return train_labels(args, *(_bundled_cnn(args.cnn) if bundled else (None, None)))
     with muted_stderr():
         import keras
 
@@ -216,7 +241,9 @@ def add_evaluate(commands):
         help="measure a model on labelled clips",
         description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
         "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
-        "features (shuffled), and of the sentence most common in the split train (most_common).",
+        "features (shuffled), and of the sentence most common in the split train (most_common). "
+        "Scores a model's labels: frame accuracy, edit score and segmental F1, or, where several "
+        "hold at once, mean average precision.",
     )
     parser.add_argument("model", metavar="NAME_OR_DIR")
     parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
@@ -224,10 +251,13 @@ def add_evaluate(commands):
     parser.add_argument("--beam-size", type=int, metavar="N")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
+    add_label_evaluation(parser)
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(args) -> int:
+    if task_of(find_folder(args.model)) == "label":
+        return evaluate_labels(args)
     labelled = read_labels(args.labels)
     clips = [clip for clip in labelled if clip.split == args.split]
     if not clips:
