@@ -1,4 +1,4 @@
-"""The verbs `train`, `evaluate` and `distill` of the `captioner` command."""
+"""The verbs `train`, `evaluate`, `distill` and `probe` of the `captioner` command."""
 
 import json
 import sys
@@ -316,3 +316,41 @@ def _pictures_of(source: Path) -> list[Path]:
     if source.is_dir():
         return list(find_videos(source, recursive=True))
     return [clip.path for clip in read_labels(source, split="train")]
+
+
+def add_probe(commands):
+    """Adds `captioner probe`."""
+    parser = commands.add_parser(
+        "probe",
+        help="measure how much features tell of words",
+        description="Predicts from the features of single frames which words people say of "
+        "them, by ridge regression, and prints the mean average precision over words.",
+    )
+    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
+    parser.add_argument("--split", default="val", help="default: %(default)s")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="a .tflite image classifier, instead of a model"
+    )
+    parser.add_argument(
+        "--input-size", type=int, default=224, help="of the teacher, pixels; default: %(default)s"
+    )
+    parser.set_defaults(run=_probe)
+
+
+def _probe(args) -> int:
+    from .probe import features_of, word_precision
+
+    with muted_stderr():
+        if args.teacher:
+            from .teacher import teacher_backbone
+
+            backbone = teacher_backbone(args.teacher, args.input_size)
+        else:
+            backbone = ModelFolder.open(args.model).load_backbone()
+    clips, features = features_of(backbone, read_labels(args.labels, args.split))
+    result = word_precision(features, [clip.captions for clip in clips])
+    print(json.dumps({"num_clips": len(clips), **result}, indent=2))
+    return ALL_GOOD

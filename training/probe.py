@@ -1,12 +1,19 @@
 """How much of what people say a backbone's features tell, before any caption model learns."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
-from captioner.errors import CaptionerError
+from captioner.backbones import Backbone
+from captioner.errors import CaptionerError, DatasetError, VideoError
+from captioner.video import read_frames
 from captioner.vocabulary import tokenize
+
+from .ahead import read_ahead
+from .manifest import LabelledClip
 
 try:
     from sklearn.linear_model import Ridge
@@ -20,6 +27,44 @@ except ImportError as err:
 
 PENALTIES = (100, 300, 1000, 3000, 10000)
 RAREST, COMMONEST = 0.02, 0.5  # share of the pictures whose captions have a word that counts
+GROUP = 64  # frames looked at together
+
+
+def features_of(
+    backbone: Backbone, clips: Sequence[LabelledClip]
+) -> tuple[list[LabelledClip], np.ndarray]:
+    """Looks at the frame in the middle of each clip.
+
+    Returns:
+        The clips that can be read, and the mean over the regions of each,
+        `(num_clips, feature_dim)`; for the others a line on stderr says why.
+
+    Raises:
+        DatasetError: none can be read.
+    """
+
+    def read(clip):
+        try:
+            return clip, read_frames(clip.path, 1, backbone.input_size, clip.start, clip.end).frames
+        except VideoError as err:
+            return clip, str(err)
+
+    seen, frames, features = [], [], []
+    for clip, found in tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None):
+        if isinstance(found, str):
+            tqdm.write(found, file=sys.stderr)
+            continue
+        seen.append(clip)
+        frames.append(found)
+        if len(frames) == GROUP:
+            features.append(backbone(np.concatenate(frames)))
+            frames = []
+    if not seen:
+        raise DatasetError("none of the clips can be read; check their paths in the labels")
+    if frames:
+        features.append(backbone(np.concatenate(frames)))
+    features = np.concatenate(features)
+    return seen, features.reshape(len(seen), -1, features.shape[-1]).mean(1)
 
 
 def word_precision(

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from captioner.backbones import Backbone
+
 _DTYPES = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}  # tflite TensorType
 _ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite ActivationFunctionType
 
@@ -92,3 +94,14 @@ def load_teacher(path: str | Path, input_size: int) -> keras.Model:
         layer.set_weights(values)
     teacher.trainable = False
     return teacher
+
+
+def teacher_backbone(path: str | Path, input_size: int) -> Backbone:
+    """The teacher as a backbone, its feature map as regions."""
+    network = load_teacher(path, input_size)
+    dim = network.output_shape[-1]
+    regions = keras.layers.Reshape((-1, dim))(network.output)
+    network = keras.Model(network.input, regions)
+    shape = (network.output_shape[1], dim)
+    size = (input_size, input_size)
+    return Backbone(f"teacher:{Path(path).name}", size, shape, network.predict_on_batch)
