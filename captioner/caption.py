@@ -76,7 +76,7 @@ class Caption:
         video: the clip's path, as given.
         candidates: the sentences found, best first.
         duration: of the clip, seconds; 0 for a still picture.
-        model: the name of the model that looked.
+        model: the model that looked, `name@digest`.
         times: when the frames that it looked at are shown, seconds.
         segments: the stretches that it was cut into, in order, where that was asked for.
         size: of the file, bytes, where that is known.
@@ -113,7 +113,7 @@ class Failure:
     Attributes:
         video: the clip's path, as given.
         error: which file, what is wrong, what to do.
-        model: the name of the model that would have looked.
+        model: the model that would have looked, `name@digest`.
         size: of the file, bytes, where that is known.
         modified: when the file was last changed, seconds since 1970, where that is known.
     """

@@ -126,6 +126,15 @@ class ModelFolder:
                 ) from err
         return digest.hexdigest()
 
+    @property
+    def version(self) -> str:
+        """Its name and the beginning of its digest, which tells `name@1f2e3d4c` from later ones.
+
+        Raises:
+            ModelError: a file is missing.
+        """
+        return f"{self.name}@{self.digest()[:8]}"
+
     def load_model(self):
         """Loads the caption model.
 

@@ -39,7 +39,7 @@ class Journal:
             output: the file to write, where there is one format; else each gets its own suffix.
                 Formats that have a file for each video make it a folder.
             formats: of `FORMATS`.
-            model: the name of the model whose captions are written.
+            model: the model whose captions are written, as they name it.
             resume: goes on with what an earlier run has written; otherwise that is replaced.
             retry_failed: forgets the failures of an earlier run.
 

@@ -81,7 +81,7 @@ class Captioner:
             backbone = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM, num_cores()))
             # Its products are too small to share among cores.
             engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
-        return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.name)
+        return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.version)
 
     def caption(self, video: str | Path) -> Caption:
         """Captions one clip, read in this process.

@@ -139,3 +139,16 @@ def test_damaged_weights(folder):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="copy the model folder again"):
         ModelFolder.open(folder).load_model()
+
+
+def test_version_tells_other_weights_apart(tiny_model, tmp_path):
+    copy = tmp_path / tiny_model.name
+    shutil.copytree(tiny_model, copy)
+    version = ModelFolder.open(tiny_model).version
+    assert ModelFolder.open(copy).version == version
+    weights = bytearray((copy / "captioner.weights.h5").read_bytes())
+    weights[-1] ^= 1
+    (copy / "captioner.weights.h5").write_bytes(weights)
+    changed = ModelFolder.open(copy).version
+    assert changed != version
+    assert changed.partition("@")[0] == version.partition("@")[0] == tiny_model.name

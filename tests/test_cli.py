@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -29,7 +30,7 @@ def test_good_and_bad_files_in_input_order(tiny_model, tmp_path, capsys):
     assert [row["error"] is None for row in rows] == [True, False, False, True, False, True]
     for row in rows:
         assert list(row) == "video caption score duration model error size modified".split()
-        assert row["model"] == "tiny"
+        assert re.fullmatch("tiny@[0-9a-f]{8}", row["model"])
         if row["error"] is None:
             assert row["caption"].endswith(".")
             assert "<" not in row["caption"]

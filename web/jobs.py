@@ -63,7 +63,7 @@ def finish(db: sqlite3.Connection, number: int, caption: Caption) -> bool:
         [[video]] = done
         db.execute(
             "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
-            (caption.duration, caption.model, json.dumps(_kept(caption)), video),
+            (caption.duration, caption.model.partition("@")[0], json.dumps(_kept(caption)), video),
         )
         _say(db, video, caption)
     return True
