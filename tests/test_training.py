@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import pytest
 
 from captioner import Captioner
 from captioner.checkpoint import ModelFolder
@@ -32,6 +33,30 @@ def test_caption_loss_by_hand():
     even = -logits[0, :2].mean(-1)
     expected = (0.8 * -np.log([0.6, 0.5]) + 0.2 * even).mean()
     np.testing.assert_allclose(np.asarray(smooth), [expected], rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="differentiates with it")
+def test_gradient_of_caption_loss_is_that_of_its_formula():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(19)
+    token_ids = tf.constant([[3, 5, 2, 0, 0], [4, 1, 6, 6, 2]])
+    logits = tf.constant(rng.normal(0, 3, (2, 5, 7)), tf.float32)
+
+    def formula(token_ids, logits):
+        smooth = 0.8 * tf.one_hot(token_ids, 7) + 0.2 / 7
+        losses = -tf.reduce_sum(smooth * tf.nn.log_softmax(logits), axis=-1)
+        real = tf.cast(token_ids != 0, tf.float32)
+        return tf.reduce_sum(losses * real, axis=-1) / tf.reduce_sum(real, axis=-1)
+
+    found, expected = [], []
+    for loss, result in ((caption_loss(0.2), found), (formula, expected)):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = tf.reduce_sum(loss(token_ids, logits) * [1.0, -2.0])
+        result += [value, tape.gradient(value, logits)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_scheduled_sampling_reads_the_models_own_words():
