@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from captioner.backbones import load_backbone
+from captioner.errors import DatasetError
 from training import distill
 from training.teacher import load_teacher
 
@@ -129,3 +130,26 @@ def test_student_learns_and_becomes_a_backbone(pictures, teacher_path, tmp_path)
     assert features.shape == (4, 4, 32)
     assert (features >= 0).all()
     assert features.std() > 0
+
+
+def test_student_goes_on_from_another(pictures, teacher_path, tmp_path):
+    keras.utils.set_random_seed(16)
+    first, second = tmp_path / "first", tmp_path / "second"
+    views = _views(first, pictures, teacher_path)
+    distill.train(views, TINY_CNN, first, epochs=8, learning_rate=1e-2)
+    second.mkdir()
+    distill.train(views, TINY_CNN, second, epochs=1, learning_rate=1e-4, base=first)
+    before, after = (
+        [float(line.split(",")[1]) for line in (folder / "distill.csv").read_text().split()[1:]]
+        for folder in (first, second)
+    )
+    assert after[0] < 1.1 * before[-1] < before[0]
+    with pytest.raises(DatasetError, match="nowhere: has no CNN of this shape"):
+        distill.train(views, TINY_CNN, second, 1, 1e-4, base=tmp_path / "nowhere")
+
+
+def test_views_of_other_pictures_are_kept_elsewhere(pictures, teacher_path, tmp_path):
+    _views(tmp_path, pictures, teacher_path)
+    views = distill.Views(tmp_path, TINY_CNN, batch_size=16, seed=1)
+    with pytest.raises(DatasetError, match="delete it, or keep this elsewhere"):
+        views.make(sorted(pictures.iterdir())[1:], teacher_path, views_per_picture=2)

@@ -291,6 +291,9 @@ def add_distill(commands):
     )
     parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="output of another run to go on from"
+    )
     parser.add_argument("--views", type=int, default=4, help="crops of each picture")
     _add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
     parser.set_defaults(run=_distill)
@@ -308,7 +311,7 @@ def _distill(args) -> int:
     config = CnnConfig()
     views = Views(args.output, config, args.batch_size, args.seed)
     views.make(pictures, args.teacher, args.views)
-    train(views.open(), config, args.output, args.epochs, args.learning_rate)
+    train(views.open(), config, args.output, args.epochs, args.learning_rate, args.base)
     return ALL_GOOD
 
 

@@ -19,11 +19,14 @@ from tqdm import tqdm
 from captioner.checkpoint import BACKBONE_WEIGHTS
 from captioner.cnn import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
+from captioner.errors import DatasetError
 from captioner.video import read_frames
 
+from .records import claim
 from .teacher import load_teacher
 
 CNN_CONFIG = "cnn.json"
+STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 
@@ -98,7 +101,10 @@ class Views(keras.utils.PyDataset):
 
         Raises:
             VideoError: a picture cannot be read.
+            DatasetError: the folder holds views of other pictures, or others of them.
         """
+        facts = [str(picture) for picture in pictures], views_per_picture, self.seed
+        claim(self.folder, *facts, self.student_size, self.grid, teacher_path.name)
         teacher = load_teacher(teacher_path, TEACHER_SIZE)
         teacher_dim = teacher.output_shape[-1]
         num_views = len(pictures) * views_per_picture
@@ -181,7 +187,14 @@ def hint_loss(targets, predictions):
     return ops.mean(ops.square(error), axis=(1, 2)) + POOLED_WEIGHT * pooled
 
 
-def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_rate: float):
+def train(
+    views: Views,
+    config: CnnConfig,
+    output: Path,
+    epochs: int,
+    learning_rate: float,
+    base: Path | None = None,
+):
     """Trains the student and writes its shape and its weights, batch normalisation folded.
 
     Args:
@@ -191,10 +204,19 @@ def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_r
             its log.
         epochs: passes over all views.
         learning_rate: at its peak.
+        base: the folder of an earlier training, whose student learns on; one begins by default.
+
+    Raises:
+        DatasetError: `base` holds no student of this shape.
     """
     student = build_cnn(config, folded=False)
     head = keras.layers.Dense(views.targets.shape[-1], dtype="float32", name="teacher_features")
     model = keras.Model(student.input, head(student.output))
+    if base is not None:
+        try:
+            model.load_weights(base / STATE / "latest.weights.h5")
+        except (OSError, ValueError) as err:
+            raise DatasetError(f"{base}: has no CNN of this shape to go on from ({err})") from err
     steps = epochs * len(views)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=learning_rate, warmup_steps=min(1000, steps // 10)
@@ -207,7 +229,7 @@ def train(views: Views, config: CnnConfig, output: Path, epochs: int, learning_r
         verbose=2,
         callbacks=[
             keras.callbacks.BackupAndRestore(
-                output / "backup", double_checkpoint=True, delete_checkpoint=False
+                output / STATE, double_checkpoint=True, delete_checkpoint=False
             ),
             keras.callbacks.CSVLogger(output / "distill.csv", append=True),
         ],
