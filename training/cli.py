@@ -19,7 +19,7 @@ from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
-from .manifest import read_labels
+from .manifest import load_labels, read_labels, warn
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
@@ -132,11 +132,15 @@ def _train(args) -> int:
         from captioner.model import CaptionModel
 
         from .records import claim, read_records, write_records
+        from .report import report_captions
         from .trainer import TrainingOptions, train
         from .transfer import transfer
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
-    labelled = [clip for labels in args.labels for clip in read_labels(labels)]
+    labels = {path: load_labels(path) for path in args.labels}
+    for path, one in labels.items():
+        warn(path, one, one.clips)
+    labelled = [clip for one in labels.values() for clip in one.clips]
     clips = {split: [c for c in labelled if c.split == split] for split in ("train", "val")}
     if not clips["train"]:
         raise DatasetError(f"{args.labels[0]}: has no row of the split train")
@@ -149,8 +153,11 @@ def _train(args) -> int:
         return write_records(clips, backbone, folder.sampling, features, views, args.seed, weights)
 
     replay = look(read_labels(args.replay, "train")) if args.replay else None
+    records = {"train": look(clips["train"], args.views)}
+    if clips["val"]:
+        records["val"] = look(clips["val"])
     batches = read_records(
-        look(clips["train"], args.views),
+        records["train"],
         folder.vocabulary,
         args.batch_size,
         args.seed,
@@ -159,7 +166,7 @@ def _train(args) -> int:
     )
     validation = None
     if clips["val"]:
-        validation = read_records(look(clips["val"]), folder.vocabulary, args.batch_size)
+        validation = read_records(records["val"], folder.vocabulary, args.batch_size)
     options = TrainingOptions(
         epochs=args.epochs or max(EPOCHS, -(-FEWEST_STEPS // len(batches))),
         batch_size=args.batch_size,
@@ -176,13 +183,29 @@ def _train(args) -> int:
         transfer(base.load_model(), model, args.seed)
     for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
         layer.trainable = False
-    train(model, batches, validation, options, work / "state")
+    history = train(model, batches, validation, options, work / "state")
     folder.save(model, weights, args.half)
     try:
         write_programs(folder)
-    except ModelError as err:  # it can caption all the same
+        settings = {"Data": _data_settings(args, base), "Training": asdict(options)}
+        report_captions(folder, model, base, history, labels, records, validation, settings)
+    except (DatasetError, ModelError) as err:  # it can caption all the same
         print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
+
+
+def _data_settings(args, base: ModelFolder | None) -> dict:
+    """What a training began with, for people."""
+    return {
+        "labels": ", ".join(map(str, args.labels)),
+        "base": base.name if base else "none",
+        "backbone": base.backbone if base else args.backbone or args.cnn or "bundled",
+        "replay": f"{args.replay_share:g} from {args.replay}" if args.replay else "none",
+        "freeze_encoder": args.freeze_encoder,
+        "views": args.views,
+        "min_count": args.min_count,
+        "precision": args.precision,
+    }
 
 
 def _base(args) -> ModelFolder | None:

@@ -74,15 +74,21 @@ def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip
         DatasetError: the file cannot be read, is of no known format, or has no such clip.
     """
     labels = load_labels(path)
+    clips = [clip for clip in labels.clips if split in (None, clip.split)]
+    warn(path, labels, clips)
+    if not clips:
+        raise DatasetError(f"{path}: has no row{f' of the split {split}' if split else ''}")
+    return clips
+
+
+def warn(path: str | Path, labels: Labels, clips: Sequence[LabelledClip]):
+    """Tells what is wrong with rows of labels, and which of some clips are missing."""
     shown = 10
     for problem in labels.problems[:shown]:
         _log.warning("%s, %s: %s", path, problem.where, problem.message)
     if len(labels.problems) > shown:
         more = len(labels.problems) - shown
         _log.warning("%s: %s more problems; captioner labels check tells them all", path, more)
-    clips = [clip for clip in labels.clips if split in (None, clip.split)]
-    if not clips:
-        raise DatasetError(f"{path}: has no row{f' of the split {split}' if split else ''}")
     missing = [clip for clip in clips if not clip.path.exists()]
     if missing:
         many, first = f"{len(missing)} of {len(clips)}", missing[0].path.name
@@ -93,7 +99,6 @@ def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip
             first,
             labels.searched,
         )
-    return clips
 
 
 def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float = 0.1) -> Labels:

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,7 +163,7 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
 
     Returns:
         A dict a round: `epoch`, the passes done; `loss` and, with validation, `val_loss` and
-        `val_cider`.
+        `val_cider`; `seconds` that it took.
     """
     passes = max(1, ROUND_STEPS // len(batches))
     rounds = -(-options.epochs // passes)
@@ -280,6 +281,7 @@ class _Progress(keras.callbacks.Callback):
         self.caption_model.set_weights(self.best)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
         first = epoch * self.passes
         self._title = f"pass {first + self.passes} of {self.options.epochs}"
         numbers = range(first, first + self.passes)
@@ -306,9 +308,9 @@ class _Progress(keras.callbacks.Callback):
             self.best = self.caption_model.get_weights()
         for variable, value in zip(variables, learned, strict=True):
             variable.assign(value)
-        self.history.append(row)
-        self.checkpoints.keep(epoch, self._write)
         values = (f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
+        self.history.append(row | {"seconds": round(time.monotonic() - self._began, 1)})
+        self.checkpoints.keep(epoch, self._write)
         print(f"{self._title}: {', '.join(values)}", file=sys.stderr)
         self.model.stop_training = self.is_enough()
 
@@ -318,7 +320,8 @@ class _Progress(keras.callbacks.Callback):
         (folder / "history.json").write_text(json.dumps(self.history))
         log = self.checkpoints.folder / "train.csv"
         with log.with_suffix(".partial").open("w", newline="") as file:
-            rows = csv.DictWriter(file, self.history[0])
+            columns = [name for name in self.history[0] if name != "seconds"]
+            rows = csv.DictWriter(file, columns, extrasaction="ignore")
             rows.writeheader()
             rows.writerows(self.history)
         log.with_suffix(".partial").replace(log)

@@ -1,0 +1,292 @@
+"""What a training has come to, as a page that needs nothing but a browser."""
+
+import base64
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from captioner.checkpoint import ModelFolder
+from captioner.config import DecodingOptions
+from captioner.errors import DatasetError, VideoError
+from captioner.video import read_frames
+from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+from .manifest import SPLITS, LabelledClip, Labels
+from .metrics import Scores, score
+
+if TYPE_CHECKING:
+    from captioner.model import CaptionModel
+
+    from .records import Batches, Records
+
+GROUP_CLIPS = 6  # shown of the best, of the worst, and of those between
+STRIP_FRAMES, STRIP_WIDTH = 4, 240  # of a clip that is shown; pixels
+MOST_LEFT_OUT = 200  # told one by one
+CHART = (400, 220)  # width and height of a chart, in units of its text's size / 11
+MARGINS = (44, 10, 12, 30)  # left, right, top, bottom
+
+
+class Said(NamedTuple):
+    """What a model says of clips, and how good it is."""
+
+    sentences: list[str]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to tell of a training.
+
+    Attributes:
+        model: the model folder.
+        history: a dict a round: `epoch`, the passes done, and the figures after it.
+        curves: for each chart its title and the figures that it shows.
+        kept: the `epoch` of the round whose weights were kept.
+        counts: of clips, for people.
+        left_out: where something was left out or is doubtful, and why.
+        settings: of the training, by topic.
+        command: uses the model.
+        clips: that it was validated on.
+        new: what the model says of these; None without validation.
+        old: what the model that it went on from says of them; None without one.
+    """
+
+    model: Path
+    history: Sequence[dict]
+    curves: dict[str, Sequence[str]]
+    kept: int
+    counts: dict[str, int]
+    left_out: Sequence[tuple[str, str]]
+    settings: dict[str, dict]
+    command: Sequence[str]
+    clips: Sequence[LabelledClip] = ()
+    new: Said | None = None
+    old: Said | None = None
+
+    def write(self, file: Path):
+        """Writes the page; a clip that cannot be read any more is told of in its place.
+
+        Raises:
+            DatasetError: the file cannot be written.
+        """
+        page = _template().render(
+            report=self,
+            charts=[_chart(*curve, self.history, self.kept) for curve in self.curves.items()],
+            groups=self._groups(),
+            seconds=sum(row.get("seconds", 0) for row in self.history),
+            command=shlex.join(self.command),
+            most_left_out=MOST_LEFT_OUT,
+        )
+        partial = file.with_name(f".{file.name}.partial")
+        try:
+            partial.write_text(page, encoding="utf-8")
+            partial.replace(file)
+        except OSError as err:
+            raise DatasetError(f"{file}: cannot be written: {err.strerror}") from err
+
+    def _groups(self) -> dict[str, list[dict]]:
+        """Samples by what they are samples of, each with all that is shown of it."""
+        if self.new is None:
+            return {}
+        order = np.argsort(-self.new.scores.clips["cider"], kind="stable").tolist()
+        if len(order) <= 2 * GROUP_CLIPS:
+            groups = {"All clips, the best first": order}
+        else:
+            between = order[GROUP_CLIPS:-GROUP_CLIPS]
+            places = np.linspace(0, len(between) - 1, min(GROUP_CLIPS, len(between)))
+            groups = {
+                "Best clips": order[:GROUP_CLIPS],
+                "Worst clips": order[: -GROUP_CLIPS - 1 : -1],
+                "Clips between": [between[place] for place in places.round().astype(int)],
+            }
+        return {title: list(map(self._sample, places)) for title, places in groups.items()}
+
+    def _sample(self, place: int) -> dict:
+        clip = self.clips[place]
+        said = [("old model", self.old), ("new model", self.new)]
+        pictures, problem = _strip(clip)
+        return {
+            "clip": clip,
+            "pictures": pictures,
+            "problem": problem,
+            "said": [
+                (which, one.sentences[place], one.scores.clips["cider"][place])
+                for which, one in said
+                if one is not None
+            ],
+        }
+
+
+def report_captions(
+    folder: ModelFolder,
+    model: "CaptionModel",
+    base: ModelFolder | None,
+    history: Sequence[dict],
+    labels: dict[Path, Labels],
+    records: dict[str, "Records"],
+    validation: "Batches | None",
+    settings: dict[str, dict],
+):
+    """Writes `report.html` into the model folder.
+
+    Args:
+        folder: the model folder.
+        model: what has learned.
+        base: what it went on from.
+        history: as `training.trainer.train` returns it.
+        labels: by their files.
+        records: of the splits that were used.
+        validation: `Batches` of the split val.
+        settings: of the training, by topic.
+
+    Raises:
+        DatasetError: the file cannot be written.
+    """
+    new = old = None
+    if validation is not None:
+        new = caption_batches(model, folder.vocabulary, folder.decoding, validation)
+        if base is not None:
+            old = caption_batches(base.load_model(), base.vocabulary, base.decoding, validation)
+    clips = [clip for one in labels.values() for clip in one.clips]
+    splits = Counter(clip.split for clip in clips)
+    counts = {f"clips of the split {split}": splits[split] for split in SPLITS}
+    counts["of these unreadable"] = sum(len(one.unreadable) for one in records.values())
+    counts["sentences"] = sum(len(clip.captions) for clip in clips)
+    counts["words it can say"] = len(folder.vocabulary) - len(SPECIAL_TOKENS)
+    if base is not None:
+        counts["of these new"] = len(folder.vocabulary) - len(base.vocabulary)
+    problems = [(file, problem) for file, one in labels.items() for problem in one.problems]
+    unreadable = [pair for one in records.values() for pair in one.unreadable]
+    report = Report(
+        model=folder.path,
+        history=history,
+        curves={"Loss": ("loss", "val_loss"), "CIDEr": ("val_cider",)},
+        # Of equals the last, as the training does.
+        kept=max(reversed(history), key=lambda row: row.get("val_cider", 0.0))["epoch"],
+        counts=counts,
+        left_out=[
+            *((str(clip.path), why) for clip, why in unreadable),
+            *((f"{file}, {problem.where}", problem.message) for file, problem in problems),
+        ],
+        settings={
+            **settings,
+            "Model": asdict(folder.model),
+            "Frames and search": asdict(folder.sampling) | asdict(folder.decoding),
+        },
+        command=("captioner", "caption", "--model", str(folder.path), "clip.mp4"),
+        clips=validation.clips if validation is not None else (),
+        new=new,
+        old=old,
+    )
+    report.write(folder.path / "report.html")
+
+
+def caption_batches(
+    model: "CaptionModel", vocabulary: Vocabulary, decoding: DecodingOptions, batches: "Batches"
+) -> Said:
+    """Captions the clips of batches that are not shuffled, and scores what is said."""
+    from captioner.engines import KerasEngine
+
+    engine, sentences = KerasEngine(model), [""] * len(batches.clips)
+    for inputs, _ in tqdm(batches.read(), total=len(batches), unit="batch", disable=None):
+        lengths = inputs["sequence_length"].numpy()
+        features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
+        found = engine(features, decoding).token_ids[:, 0]
+        for clip, token_ids in zip(inputs["clip"].numpy().tolist(), found, strict=True):
+            sentences[clip] = vocabulary.decode(token_ids)
+    return Said(sentences, score(sentences, [clip.captions for clip in batches.clips]))
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("training")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "figure": _figure}
+    return environment.get_template("report.html")
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _figure(value) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _strip(clip: LabelledClip) -> tuple[list[str], str]:
+    """A few frames of a clip as data URIs, or why there are none."""
+    try:
+        frames = read_frames(clip.path, STRIP_FRAMES, None, clip.start, clip.end).frames
+    except VideoError as err:
+        return [], str(err)
+    return [_data_uri(frame) for frame in frames], ""
+
+
+def _data_uri(frame: np.ndarray) -> str:
+    height, width = frame.shape[:2]
+    size = (STRIP_WIDTH, max(1, round(height * STRIP_WIDTH / width)))
+    smaller = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", smaller[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _chart(title: str, names: Sequence[str], history: Sequence[dict], kept: int) -> dict:
+    """Where the lines and the ticks of a chart lie."""
+    lines = {
+        name: [(row["epoch"], row[name]) for row in history if math.isfinite(row.get(name, np.nan))]
+        for name in names
+    }
+    lines = {name: points for name, points in lines.items() if points}
+    values = [value for points in lines.values() for _, value in points] or [0.0]
+    epochs = [row["epoch"] for row in history]
+    x_ticks = [tick for tick in _ticks(0, max(epochs)) if tick == int(tick)]
+    y_ticks = _ticks(min(values), max(values))
+    bottom, top = min([*y_ticks, *values]), max([*y_ticks, *values])
+    left, right, above, below = MARGINS
+    width, height = CHART
+
+    def x(epoch):
+        return round(left + (width - left - right) * epoch / max(epochs), 1)
+
+    def y(value):
+        share = (value - bottom) / (top - bottom)
+        return round(height - below - (height - above - below) * share, 1)
+
+    return {
+        "title": title,
+        "x_ticks": [(x(tick), f"{tick:g}") for tick in x_ticks],
+        "y_ticks": [(y(tick), f"{tick:g}") for tick in y_ticks],
+        "lines": {
+            name: [(x(epoch), y(value)) for epoch, value in points]
+            for name, points in lines.items()
+        },
+        "kept": x(kept),
+        "size": CHART,
+        "margins": MARGINS,
+    }
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers from `low` to `high` or near."""
+    span = (high - low) or abs(high) or 1.0
+    magnitude = 10.0 ** math.floor(math.log10(span / 3))
+    step = magnitude * max(factor for factor in (1, 2, 5) if factor * magnitude <= span / 2.5)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
