@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
 from captioner import Captioner
 from captioner.checkpoint import ModelFolder
@@ -147,7 +148,7 @@ def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_p
     ).read_text()
 
 
-def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_path):
+def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_path, capsys):
     rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
     for row in rows:
         row["video"] = str(labelled_clips.parent / row["video"])
@@ -168,6 +169,29 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
         history = list(csv.DictReader(file))
     assert history[0].keys() == {"epoch", "loss", "val_loss", "val_cider"}
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    page = (tmp_path / "new/report.html").read_text()
+    assert "old model" in page
+    assert page.count("data:image/jpeg") == 4 * len(rows) / 2
+    assert _logged(tmp_path / "new/work/state/tensorboard/validation") == {
+        f"epoch_{name}": [pytest.approx(float(row[f"val_{name}"])) for row in history]
+        for name in ("loss", "cider")
+    }
+    (tmp_path / "new/report.html").unlink()
+    (tmp_path / "new/report.html").mkdir()
+    assert main([*command, *options]) == 0  # a report is worth no training
+    assert "report.html: cannot be written" in capsys.readouterr().err
+
+
+def _logged(folder):
+    """What TensorBoard shows."""
+    import tensorflow as tf
+
+    events = event_accumulator.EventAccumulator(str(folder)).Reload()
+    return {
+        name: [tf.make_ndarray(event.tensor_proto) for event in events.Tensors(name)]
+        for name in events.Tags()["tensors"]
+        if name.startswith("epoch_")
+    }
 
 
 def _copy_of(row, folder):

@@ -280,6 +280,10 @@ class _Progress(keras.callbacks.Callback):
         """Leaves the best weights in the model."""
         self.caption_model.set_weights(self.best)
 
+    def on_train_begin(self, logs=None):
+        self._started, self._steps = time.monotonic(), 0
+        self._all_steps = (self.params["epochs"] - len(self.history)) * self.params["steps"]
+
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
         first = epoch * self.passes
@@ -291,7 +295,10 @@ class _Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+        self._steps += 1
+        left = (time.monotonic() - self._started) * (self._all_steps / self._steps - 1)
+        told = f"loss {logs['loss']:.3f}, all done in {tqdm.format_interval(left)}"
+        self._bar.set_postfix_str(told, refresh=False)
         self._bar.update(self._words[batch])
 
     def on_epoch_end(self, epoch, logs=None):
@@ -302,7 +309,7 @@ class _Progress(keras.callbacks.Callback):
         row = {"epoch": (epoch + 1) * self.passes, "loss": float(logs["loss"])}
         if self.validation is not None:
             row |= self._validate()
-            logs |= row  # for whoever comes next
+            logs |= {k: v for k, v in row.items() if k != "epoch"}  # for whoever comes next
         ciders = [row.get("val_cider", 0.0) for row in self.history]
         if row.get("val_cider", 0.0) >= max(ciders, default=0.0):
             self.best = self.caption_model.get_weights()
