@@ -23,6 +23,7 @@ from .manifest import read_labels
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
+SAMPLES, SELF_CRITICAL_RATE = 5, 0.1  # of the learning rate before it
 PATIENCE = {"caption": 5, "label": 10}
 
 
@@ -84,6 +85,13 @@ def add_train(commands):
         default=0.0,
         metavar="SHARE",
         help="of the words read that are the model's own in the end",
+    )
+    parser.add_argument(
+        "--self-critical",
+        type=int,
+        default=0,
+        metavar="N",
+        help="passes at the end in which it learns from the CIDEr of its own sentences",
     )
     parser.add_argument(
         "--patience",
@@ -177,6 +185,15 @@ def _train(args) -> int:
     for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
         layer.trainable = False
     train(model, batches, validation, options, work / "state")
+    if args.self_critical:
+        options = replace(
+            options,
+            epochs=args.self_critical,
+            learning_rate=SELF_CRITICAL_RATE * options.learning_rate,
+            samples=SAMPLES,
+        )
+        claim(work / "self_critical", captions, asdict(folder.model), asdict(options), facts)
+        train(model, batches, validation, options, work / "self_critical")
     folder.save(model, weights, args.half)
     try:
         write_programs(folder)
