@@ -219,9 +219,9 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
     rows += [row | {"split": "val", "video": _copy_of(row, tmp_path)} for row in rows]
     labels = tmp_path / "labels.jsonl"
     labels.write_text("\n".join(map(json.dumps, rows)))
-    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9".split()
+    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9 --self-critical 50"
     command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
-    assert main([*command, *options]) == 0
+    assert main([*command, *options.split()]) == 0
     old, new = ModelFolder.open(tiny_model), ModelFolder.open(tmp_path / "new")
     assert new.vocabulary.tokens[: len(old.vocabulary)] == old.vocabulary.tokens
     assert new.vocabulary.tokens[len(old.vocabulary) :] == ("zorb",)
@@ -232,6 +232,9 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
         history = list(csv.DictReader(file))
     assert history[0].keys() == {"epoch", "loss", "val_loss", "val_cider"}
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    with (tmp_path / "new/work/self_critical/train.csv").open() as file:
+        [history] = csv.DictReader(file)
+    assert float(history["loss"]) < -5  # minus CIDEr-D, which is 10 at most
 
 
 def _copy_of(row, folder):
