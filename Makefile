@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 VIDEO ?= $(VENV)/demo.mp4
+DATA ?= data
+OUTPUT ?= output
 
-.PHONY: demo serve test lint screenshots clean
+.PHONY: demo serve test lint screenshots model clean
 
 demo: $(VENV)/demo.installed $(if $(filter $(VENV)/demo.mp4,$(VIDEO)),$(VENV)/demo.mp4)
 	$(BIN)/captioner caption --format text "$(VIDEO)"
@@ -22,6 +24,18 @@ lint: $(VENV)/dev.installed
 # Needs chromium and chromium-driver (apt-get install).
 screenshots: $(VENV)/dev.installed
 	$(BIN)/python -m tests.web.screenshots screenshots
+
+# Trains what assets/default holds, in OUTPUT, from a folder DATA with images.jsonl (labels),
+# unlabelled/ (further pictures) and teacher.tflite; hours on two cores. Goes on where it was stopped.
+DISTILL = $(BIN)/captioner distill $(DATA)/images.jsonl $(DATA)/unlabelled \
+	--teacher $(DATA)/teacher.tflite --precision mixed_bfloat16
+model: $(VENV)/demo.installed
+	$(DISTILL) --output $(OUTPUT)/cnn-begun --views 4 --epochs 3
+	$(DISTILL) --output $(OUTPUT)/cnn --base $(OUTPUT)/cnn-begun --views 8 --epochs 2 \
+		--learning-rate 1.5e-3
+	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn --output $(OUTPUT)/default \
+		--min-count 4 --views 2 --epochs 5 --self-critical 2 --precision mixed_bfloat16 --half
+	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed
 	$(BIN)/python -m captioner.demo $@

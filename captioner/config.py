@@ -95,7 +95,7 @@ class ModelConfig:
     encoder: str = "lstm"
     encoder_layers: int = 1
     bidirectional: bool = False
-    attention: str = "additive"
+    attention: str = "multiplicative"
     dropout: float = 0.3
 
     def __post_init__(self):

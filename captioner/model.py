@@ -141,20 +141,26 @@ class CaptionModel(keras.Model):
 
         Args:
             inputs: a dict of `features` and `sequence_length`, as for `encode`, and
-                `token_ids`: sentences without START, `(batch_size, caption_length)`; END last,
-                PAD after it.
+                `token_ids`: sentences without START, `(rows, caption_length)`: one a clip or
+                several, side by side; END last, PAD after it.
             training: whether to drop values out.
 
         Returns:
-            Logits `(batch_size, caption_length, vocab_size)`, each before its word is read.
+            Logits `(rows, caption_length, vocab_size)`, each before its word is read.
         """
         token_ids = inputs["token_ids"]
         memory, state = self.encode(inputs["features"], inputs["sequence_length"], training)
         start = ops.full_like(token_ids[:, :1], START_ID)
         words = self.embedding(ops.concatenate([start, token_ids[:, :-1]], axis=1))
         words = self.dropout(words, training=training)
-        query, _ = self.reader(words, initial_state=state["reader"])
-        context, _ = self.attention(self.dropout(query, training=training), *memory)
+        batch_size, rows = ops.shape(memory.mask)[0], ops.shape(words)[0]
+        initial_state = [ops.repeat(x, rows // batch_size, axis=0) for x in state["reader"]]
+        query, _ = self.reader(words, initial_state=initial_state)
+        # As in `decode_step`, a clip's sentences look together.
+        queries = self.dropout(query, training=training)
+        queries = ops.reshape(queries, (batch_size, -1, self.config.units))
+        context, _ = self.attention(queries, *memory)
+        context = ops.reshape(context, (rows, -1, context.shape[-1]))
         answer = ops.concatenate([query, context], axis=-1)
         spoken, _ = self.speaker(self.dropout(answer, training=training))
         return self._logits(self.dropout(spoken, training=training), context)

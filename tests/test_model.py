@@ -165,7 +165,7 @@ def test_features_without_regions():
 
 def _report(weights, file):
     """What the backend at hand makes of the weights: loss, token ids, scores."""
-    from training.trainer import caption_loss
+    from training.objectives import caption_loss
 
     model = CaptionModel(CONFIG)
     model.load_weights(weights)

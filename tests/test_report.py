@@ -10,7 +10,7 @@ import pytest
 from captioner.errors import DatasetError
 from training.manifest import LabelledClip
 from training.metrics import score
-from training.report import Report, Said
+from training.report import Report, Said, then_rewarded
 
 from .conftest import draw_shape_clip
 
@@ -151,3 +151,16 @@ def test_a_file_that_cannot_be_written(report, tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(DatasetError, match="cannot be written"):
         report.write(tmp_path / "report.html")
+
+
+def test_self_critical_training_goes_on_where_the_other_ended(report, tmp_path):
+    after = [{"epoch": 1, "loss": -1.25, "val_loss": 4.0, "val_cider": 1.75, "seconds": 20.0}]
+    history = then_rewarded(HISTORY, after)
+    assert history[:-1] == HISTORY
+    last = {"epoch": 7, "reward": 1.25, "val_loss": 4.0, "val_cider": 1.75, "seconds": 20.0}
+    assert history[-1] == last
+    curves = {"Loss": ("loss", "val_loss"), "CIDEr": ("val_cider", "reward")}
+    replace(report, history=history, curves=curves, kept=7).write(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<polyline") == 4
+    assert "loss 1.000, val_loss 4.000" in page

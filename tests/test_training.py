@@ -16,10 +16,11 @@ from tensorboard.backend.event_processing import event_accumulator
 from captioner import Captioner
 from captioner.checkpoint import ModelFolder
 from captioner.cli import main
-from captioner.config import ModelConfig
+from captioner.config import DecodingOptions, ModelConfig
+from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
-from training.trainer import ScheduledSampling, caption_loss
+from training.objectives import ScheduledSampling, SelfCritical, caption_loss
 from training.transfer import grow_vocabulary, transfer
 
 
@@ -83,6 +84,69 @@ def test_scheduled_sampling_reads_the_models_own_words():
     before = [np.asarray(w) for w in model.trainable_weights]
     learner.train_on_batch(inputs, inputs["token_ids"])
     assert all(np.abs(np.asarray(w) - b).max() > 0 for w, b in zip(model.trainable_weights, before))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+def test_self_critical_training_says_what_is_rewarded():
+    config = ModelConfig(vocab_size=9, feature_dim=4, units=16, embedding_dim=8, dropout=0.0)
+    keras.utils.set_random_seed(19)
+    model = CaptionModel(config)
+    references = [[[4, 5, 6, 2]], [[7, 8, 4, 2]]]
+    inputs = {
+        "features": np.array([[[1, 0, 0, 0]] * 2, [[0, 0, 1, 0]] * 2], np.float32),
+        "sequence_length": np.array([2, 2], np.int32),
+        "token_ids": np.zeros((2, 4), np.int32),
+        "clip": np.array([0, 1], np.int32),
+    }
+    learner = SelfCritical(model, references, num_samples=8, seed=1)
+    learner.compile(keras.optimizers.Adam(1e-2))
+    rewards = []
+    for _ in range(120):
+        learner.reset_metrics()
+        rewards.append(-float(learner.train_on_batch(inputs, inputs["token_ids"])))
+    assert np.mean(rewards[-20:]) > 2 * np.mean(rewards[:20])
+    said = KerasEngine(model)(list(inputs["features"]), DecodingOptions(beam_size=1)).token_ids
+    assert set(said[0].ravel()) <= {0, 4, 5, 6}
+    assert set(said[1].ravel()) <= {0, 7, 8, 4}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="differentiates with it")
+def test_self_critical_gradient_weighs_sentences_by_what_they_are_better():
+    import tensorflow as tf
+
+    config = ModelConfig(vocab_size=7, feature_dim=4, units=8, embedding_dim=5, dropout=0.0)
+    model = CaptionModel(config)
+    learner = SelfCritical(model, [[[3, 4, 2]]], num_samples=2, seed=1)
+    logits = tf.constant(np.random.default_rng(20).normal(0, 2, (2, 3, 7)), tf.float32)
+    token_ids, rewards = tf.constant([[3, 4, 2], [5, 2, 0]]), tf.constant([7.0, 1.0])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        value = learner.compute_loss(y_pred=(logits, token_ids, rewards))
+        picked = tf.gather(tf.nn.log_softmax(logits), token_ids, axis=2, batch_dims=2)
+        # Each of two is better than the other by 6, and by -6; there are five words.
+        expected = -(6 * tf.reduce_sum(picked[0]) - 6 * tf.reduce_sum(picked[1, :2])) / 5
+    assert value == -4
+    np.testing.assert_allclose(
+        tape.gradient(value, logits), tape.gradient(expected, logits), atol=1e-5
+    )
+
+
+def test_sentences_of_a_clip_are_read_side_by_side():
+    config = ModelConfig(
+        vocab_size=9, feature_dim=4, num_regions=2, units=8, embedding_dim=5, dropout=0.0
+    )
+    model = CaptionModel(config)
+    rng = np.random.default_rng(21)
+    model.set_weights([rng.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    features = rng.normal(size=(2, 3, 2, 4)).astype(np.float32)
+    length = np.array([3, 2], np.int32)
+    token_ids = rng.integers(3, 9, (6, 4)).astype(np.int32)
+    together = model({"features": features, "sequence_length": length, "token_ids": token_ids})
+    for row in range(6):
+        clip = slice(row // 3, row // 3 + 1)
+        alone = {"features": features[clip], "sequence_length": length[clip]}
+        alone = model({**alone, "token_ids": token_ids[row : row + 1]})
+        np.testing.assert_allclose(np.asarray(together)[row], np.asarray(alone)[0], atol=1e-5)
 
 
 def test_new_words_begin_without_changing_what_is_said():
@@ -156,9 +220,9 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
     rows += [row | {"split": "val", "video": _copy_of(row, tmp_path)} for row in rows]
     labels = tmp_path / "labels.jsonl"
     labels.write_text("\n".join(map(json.dumps, rows)))
-    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9".split()
+    options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9 --self-critical 50"
     command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
-    assert main([*command, *options]) == 0
+    assert main([*command, *options.split()]) == 0
     old, new = ModelFolder.open(tiny_model), ModelFolder.open(tmp_path / "new")
     assert new.vocabulary.tokens[: len(old.vocabulary)] == old.vocabulary.tokens
     assert new.vocabulary.tokens[len(old.vocabulary) :] == ("zorb",)
@@ -169,6 +233,9 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
         history = list(csv.DictReader(file))
     assert history[0].keys() == {"epoch", "loss", "val_loss", "val_cider"}
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    with (tmp_path / "new/work/self_critical/train.csv").open() as file:
+        [history] = csv.DictReader(file)
+    assert float(history["loss"]) < -5  # minus CIDEr-D, which is 10 at most
     page = (tmp_path / "new/report.html").read_text()
     assert "old model" in page
     assert page.count("data:image/jpeg") == 4 * len(rows) / 2

@@ -23,6 +23,7 @@ from .manifest import load_labels, read_labels, warn
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
+SAMPLES, SELF_CRITICAL_RATE = 5, 0.1  # of the learning rate before it
 PATIENCE = {"caption": 5, "label": 10}
 
 
@@ -86,6 +87,13 @@ def add_train(commands):
         help="of the words read that are the model's own in the end",
     )
     parser.add_argument(
+        "--self-critical",
+        type=int,
+        default=0,
+        metavar="N",
+        help="passes at the end in which it learns from the CIDEr of its own sentences",
+    )
+    parser.add_argument(
         "--patience",
         type=int,
         metavar="N",
@@ -131,8 +139,9 @@ def _train(args) -> int:
         from captioner.export import write_programs
         from captioner.model import CaptionModel
 
+        from .devices import strategy
         from .records import claim, read_records, write_records
-        from .report import report_captions
+        from .report import report_captions, then_rewarded
         from .trainer import TrainingOptions, train
         from .transfer import transfer
     keras.config.set_dtype_policy(args.precision)
@@ -178,16 +187,28 @@ def _train(args) -> int:
     captions = [clip.captions for clip in batches.clips]
     facts = [str(base and base.path.resolve()), args.freeze_encoder, args.views]
     claim(work / "state", captions, asdict(folder.model), asdict(options), facts)
-    model = CaptionModel(folder.model)
-    if base is not None:
-        transfer(base.load_model(), model, args.seed)
-    for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
-        layer.trainable = False
-    history = train(model, batches, validation, options, work / "state")
+    settings = {"Data": _data_settings(args, base), "Training": asdict(options)}
+    with strategy().scope():
+        model = CaptionModel(folder.model)
+        if base is not None:
+            transfer(base.load_model(), model, args.seed)
+        for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
+            layer.trainable = False
+        history = train(model, batches, validation, options, work / "state")
+        if args.self_critical:
+            options = replace(
+                options,
+                epochs=args.self_critical,
+                learning_rate=SELF_CRITICAL_RATE * options.learning_rate,
+                samples=SAMPLES,
+            )
+            settings["Self-critical training"] = asdict(options)
+            claim(work / "self_critical", captions, asdict(folder.model), asdict(options), facts)
+            rounds = train(model, batches, validation, options, work / "self_critical")
+            history = then_rewarded(history, rounds)
     folder.save(model, weights, args.half)
     try:
         write_programs(folder)
-        settings = {"Data": _data_settings(args, base), "Training": asdict(options)}
         report_captions(folder, model, base, history, labels, records, validation, settings)
     except (DatasetError, ModelError) as err:  # it can caption all the same
         print(f"captioner: {err}", file=sys.stderr)

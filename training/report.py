@@ -80,6 +80,7 @@ class Report:
         """
         page = _template().render(
             report=self,
+            columns=list(dict.fromkeys(name for row in self.history for name in row)),
             charts=[_chart(*curve, self.history, self.kept) for curve in self.curves.items()],
             groups=self._groups(),
             seconds=sum(row.get("seconds", 0) for row in self.history),
@@ -169,9 +170,8 @@ def report_captions(
     report = Report(
         model=folder.path,
         history=history,
-        curves={"Loss": ("loss", "val_loss"), "CIDEr": ("val_cider",)},
-        # Of equals the last, as the training does.
-        kept=max(reversed(history), key=lambda row: row.get("val_cider", 0.0))["epoch"],
+        curves={"Loss": ("loss", "val_loss"), "CIDEr": ("val_cider", "reward")},
+        kept=_kept(history),
         counts=counts,
         left_out=[
             *((str(clip.path), why) for clip, why in unreadable),
@@ -188,6 +188,26 @@ def report_captions(
         old=old,
     )
     report.write(folder.path / "report.html")
+
+
+def then_rewarded(history: Sequence[dict], rounds: Sequence[dict]) -> list[dict]:
+    """The history of a training and of the self-critical one after it, as one.
+
+    The loss of the second is minus the mean CIDEr of the sentences it drew, their `reward`.
+    """
+    done = history[-1]["epoch"]
+    rewarded = [
+        {k: v for k, v in row.items() if k != "loss"}
+        | {"epoch": done + row["epoch"], "reward": -row["loss"]}
+        for row in rounds
+    ]
+    return [*history, *rewarded]
+
+
+def _kept(history: Sequence[dict]) -> int:
+    """The round whose weights a training keeps: of its last part the best, of equals the last."""
+    rounds = [row for row in history if "reward" in row] or history
+    return max(reversed(rounds), key=lambda row: row.get("val_cider", 0.0))["epoch"]
 
 
 def caption_batches(
@@ -271,6 +291,7 @@ def _chart(title: str, names: Sequence[str], history: Sequence[dict], kept: int)
 
     return {
         "title": title,
+        "last": {name: points[-1][1] for name, points in lines.items()},
         "x_ticks": [(x(tick), f"{tick:g}") for tick in x_ticks],
         "y_ticks": [(y(tick), f"{tick:g}") for tick in y_ticks],
         "lines": {

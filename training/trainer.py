@@ -19,9 +19,10 @@ from captioner.config import DecodingOptions
 from captioner.engines import KerasEngine
 from captioner.errors import DatasetError
 from captioner.model import CaptionModel
-from captioner.vocabulary import PAD_ID, tokenize
+from captioner.vocabulary import tokenize
 
 from .metrics import CiderD
+from .objectives import ScheduledSampling, SelfCritical, caption_loss
 
 if TYPE_CHECKING:
     from .records import Batches  # which needs TensorFlow; a loss does not
@@ -41,6 +42,8 @@ class TrainingOptions:
         label_smoothing: probability given to all words alike (Szegedy et al. 2016).
         scheduled_sampling: share of the words read that are the model's own at the end of the
             training; it grows from 0.
+        samples: sentences drawn of each clip in self-critical training; 0 is training on the
+            words that people said.
         weight_decay: of AdamW.
         patience: rounds without a better validation before the training ends.
         seed: of weights, order and dropout.
@@ -51,99 +54,10 @@ class TrainingOptions:
     learning_rate: float = 1e-3
     label_smoothing: float = 0.1
     scheduled_sampling: float = 0.0
+    samples: int = 0
     weight_decay: float = 0.01
     patience: int = 5
     seed: int = 1
-
-
-def caption_loss(label_smoothing: float):
-    """Cross-entropy a word with label smoothing, the mean over the words of a sentence.
-
-        -(1 - e) * log p(word) - e * mean over the vocabulary of log p
-
-    Returns:
-        A function of token ids `(batch_size, caption_length)` and logits
-        `(batch_size, caption_length, vocab_size)`; padding counts nothing.
-    """
-
-    def loss(token_ids, logits):
-        token_ids = ops.cast(token_ids, "int32")
-        losses = _cross_entropy(token_ids, logits, label_smoothing)
-        real = ops.cast(token_ids != PAD_ID, losses.dtype)
-        return ops.sum(losses * real, axis=-1) / ops.sum(real, axis=-1)
-
-    return loss
-
-
-def _cross_entropy(token_ids, logits, label_smoothing):
-    """The loss of each word, with a gradient of its own.
-
-    Logits are the largest tensors of a training step. What automatic differentiation makes of the
-    formula passes over them twice as often as the gradient needs:
-
-        d loss / d logit = p - e / vocab_size - (1 - e) * [it is the word's]
-    """
-    vocab_size = logits.shape[-1]
-    places = ops.arange(ops.size(token_ids), dtype="int32")
-    places = ops.stack([places, ops.reshape(token_ids, (-1,))], axis=1)  # (num_words, 2)
-
-    @ops.custom_gradient
-    def losses(logits):
-        highest = ops.max(logits, axis=-1, keepdims=True)
-        weights = ops.exp(logits - highest)
-        total = ops.sum(weights, axis=-1, keepdims=True)
-        word = ops.take_along_axis(logits, token_ids[..., None], axis=-1)
-        mean = ops.mean(logits, axis=-1, keepdims=True)
-        value = ops.log(total) + highest - (1 - label_smoothing) * word - label_smoothing * mean
-
-        def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream
-            share, even = upstream / total, upstream * (label_smoothing / vocab_size)
-            flat = ops.reshape(weights * share - even, (-1, vocab_size))
-            at_word = ops.exp(word - highest) * share - even - upstream * (1 - label_smoothing)
-            flat = ops.scatter_update(flat, places, ops.reshape(at_word, (-1,)))
-            return ops.reshape(flat, ops.shape(logits))
-
-        return value, gradient
-
-    return losses(logits)[..., 0]
-
-
-class ScheduledSampling(keras.Model):
-    """A caption model that in training reads some of its own words (Bengio et al. 2015).
-
-    A first pass over the whole sentences says which word the model would have drawn at each
-    place; a second pass reads some of those instead of the true ones (Mihaylova and Martins
-    2019, "Scheduled sampling for transformers"). Gradients flow through the second alone.
-
-    Args:
-        model: the caption model.
-        rate: share of the words that are the model's own after `steps` steps.
-        steps: how long the share grows, linearly from 0.
-        seed: of the draws.
-    """
-
-    def __init__(self, model: CaptionModel, rate: float, steps: int, seed: int):
-        super().__init__()
-        self.model, self.rate, self.steps = model, rate, steps
-        self.seeds = keras.random.SeedGenerator(seed)
-        self.built = True
-
-    def call(self, inputs, training=False):
-        """As `CaptionModel.call`."""
-        if not training:
-            return self.model(inputs)
-        token_ids = inputs["token_ids"]
-        logits = ops.stop_gradient(self.model(inputs, training=True))
-        drawn = keras.random.categorical(
-            ops.reshape(logits, (-1, logits.shape[-1])), 1, dtype="int32", seed=self.seeds
-        )
-        drawn = ops.reshape(drawn, ops.shape(token_ids))
-        grown = ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.steps, 1.0)
-        chance = keras.random.uniform(ops.shape(token_ids), seed=self.seeds)
-        own = ops.logical_and(chance < self.rate * grown, token_ids != PAD_ID)
-        read = ops.where(own, drawn, ops.cast(token_ids, "int32"))
-        return self.model({**inputs, "token_ids": read}, training=True)
 
 
 def train(model: CaptionModel, batches: "Batches", validation, options: TrainingOptions, folder):
@@ -183,8 +97,13 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
         ema_momentum=max(0.0, 1 - 20 / steps),  # over about the last twentieth
     )
     learner = model
-    if options.scheduled_sampling:
+    if options.samples:
+        references = [list(map(batches.vocabulary.encode, clip.captions)) for clip in batches.clips]
+        learner = SelfCritical(model, references, options.samples, options.seed)
+    elif options.scheduled_sampling:
         learner = ScheduledSampling(model, options.scheduled_sampling, steps, options.seed)
+    # All is built; given several devices, Keras would take a batch from the data to build it by.
+    learner._distribute_strategy = None
     # XLA made every training step slower on a CPU.
     learner.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
     optimizer.build(learner.trainable_variables)

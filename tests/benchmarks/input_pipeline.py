@@ -25,9 +25,9 @@ from captioner.config import ModelConfig
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 from training.manifest import LabelledClip
+from training.objectives import caption_loss
 from training.records import PLACE, Records, read_records
 from training.store import FeatureStore
-from training.trainer import caption_loss
 
 NUM_CLIPS, BATCH_SIZE, NUM_FRAMES, VOCAB_SIZE, STEPS = 2000, 64, 8, 5000, 20
 FEATURE_SHAPE = (16, 512)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from captioner.config import ModelConfig
 from captioner.model import CaptionModel
 from captioner.vocabulary import START_ID
-from training.trainer import caption_loss
+from training.objectives import caption_loss
 
 BATCH_SIZE, NUM_FRAMES, LENGTH, VOCAB_SIZE = 64, 8, 14, 5000
 CONFIG = ModelConfig(VOCAB_SIZE, feature_dim=512, num_regions=16, dropout=0.0)

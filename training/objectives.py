@@ -1,0 +1,188 @@
+"""What a caption model is taught: people's next word, or sentences as good as theirs."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from captioner.config import DecodingOptions
+from captioner.decoding import decode
+from captioner.errors import CaptionerError
+from captioner.model import CaptionModel
+from captioner.vocabulary import END_ID, PAD_ID
+
+from .metrics import CiderD
+
+LONGEST_SAMPLE = 20  # words of a sentence drawn in self-critical training
+
+
+def caption_loss(label_smoothing: float):
+    """Cross-entropy a word with label smoothing, the mean over the words of a sentence.
+
+        -(1 - e) * log p(word) - e * mean over the vocabulary of log p
+
+    Returns:
+        A function of token ids `(batch_size, caption_length)` and logits
+        `(batch_size, caption_length, vocab_size)`; padding counts nothing.
+    """
+
+    def loss(token_ids, logits):
+        token_ids = ops.cast(token_ids, "int32")
+        losses = cross_entropy(token_ids, logits, label_smoothing)
+        real = ops.cast(token_ids != PAD_ID, losses.dtype)
+        return ops.sum(losses * real, axis=-1) / ops.sum(real, axis=-1)
+
+    return loss
+
+
+def cross_entropy(token_ids, logits, label_smoothing):
+    """Minus the log-probability of each word, smoothed, with a gradient of its own.
+
+    Logits are the largest tensors of a training step. What automatic differentiation makes of the
+    formula passes over them twice as often as the gradient needs:
+
+        d loss / d logit = p - e / vocab_size - (1 - e) * [it is the word's]
+    """
+    vocab_size = logits.shape[-1]
+    places = ops.arange(ops.size(token_ids), dtype="int32")
+    places = ops.stack([places, ops.reshape(token_ids, (-1,))], axis=1)  # (num_words, 2)
+
+    @ops.custom_gradient
+    def losses(logits):
+        highest = ops.max(logits, axis=-1, keepdims=True)
+        weights = ops.exp(logits - highest)
+        total = ops.sum(weights, axis=-1, keepdims=True)
+        word = ops.take_along_axis(logits, token_ids[..., None], axis=-1)
+        mean = ops.mean(logits, axis=-1, keepdims=True)
+        value = ops.log(total) + highest - (1 - label_smoothing) * word - label_smoothing * mean
+
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            share, even = upstream / total, upstream * (label_smoothing / vocab_size)
+            flat = ops.reshape(weights * share - even, (-1, vocab_size))
+            at_word = ops.exp(word - highest) * share - even - upstream * (1 - label_smoothing)
+            flat = ops.scatter_update(flat, places, ops.reshape(at_word, (-1,)))
+            return ops.reshape(flat, ops.shape(logits))
+
+        return value, gradient
+
+    return losses(logits)[..., 0]
+
+
+class ScheduledSampling(keras.Model):
+    """A caption model that in training reads some of its own words (Bengio et al. 2015).
+
+    A first pass over the whole sentences says which word the model would have drawn at each
+    place; a second pass reads some of those instead of the true ones (Mihaylova and Martins
+    2019, "Scheduled sampling for transformers"). Gradients flow through the second alone.
+
+    Args:
+        model: the caption model.
+        rate: share of the words that are the model's own after `steps` steps.
+        steps: how long the share grows, linearly from 0.
+        seed: of the draws.
+    """
+
+    def __init__(self, model: CaptionModel, rate: float, steps: int, seed: int):
+        super().__init__()
+        self.model, self.rate, self.steps = model, rate, steps
+        self.seeds = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """As `CaptionModel.call`."""
+        if not training:
+            return self.model(inputs)
+        token_ids = inputs["token_ids"]
+        logits = ops.stop_gradient(self.model(inputs, training=True))
+        drawn = keras.random.categorical(
+            ops.reshape(logits, (-1, logits.shape[-1])), 1, dtype="int32", seed=self.seeds
+        )
+        drawn = ops.reshape(drawn, ops.shape(token_ids))
+        grown = ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.steps, 1.0)
+        chance = keras.random.uniform(ops.shape(token_ids), seed=self.seeds)
+        own = ops.logical_and(chance < self.rate * grown, token_ids != PAD_ID)
+        read = ops.where(own, drawn, ops.cast(token_ids, "int32"))
+        return self.model({**inputs, "token_ids": read}, training=True)
+
+
+class SelfCritical(keras.Model):
+    """A caption model that learns from how good its own sentences are.
+
+    Of each clip it draws several sentences, and each becomes likelier by as much as it is better
+    than the others (Rennie et al. 2017, "Self-critical sequence training for image captioning",
+    with the baseline of Luo 2020, "A better variant of self-critical sequence training"):
+
+        gradient = -(r - mean r of the clip's other sentences) * d log p(sentence), a word
+
+    r is CIDEr-D, END counted as a word, or sentences would learn to stop short. The loss has that
+    gradient, and for a value minus the mean of r.
+
+    Args:
+        model: the caption model, which already says sentences.
+        references: for each clip, token ids of its captions.
+        num_samples: sentences drawn of a clip, at least 2.
+        seed: of the draws.
+
+    Raises:
+        CaptionerError: Keras runs on another backend than TensorFlow.
+    """
+
+    def __init__(self, model: CaptionModel, references: Sequence, num_samples: int, seed: int):
+        if keras.backend.backend() != "tensorflow":
+            raise CaptionerError("self-critical training needs Keras on TensorFlow")
+        super().__init__()
+        self.model, self.num_samples = model, num_samples
+        self.options = DecodingOptions(
+            temperature=1.0, num_captions=num_samples, max_length=LONGEST_SAMPLE
+        )
+        self.cider = CiderD([[tuple(ids) for ids in clip] for clip in references])
+        self.seeds = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """As `CaptionModel.call`; in training `(logits, token_ids, rewards)` of the samples.
+
+        A row a sentence, those of a clip side by side.
+        """
+        if not training:
+            return self.model(inputs)
+        token_ids = ops.stop_gradient(self._draw(inputs["features"], inputs["sequence_length"]))
+        logits = self.model({**inputs, "token_ids": token_ids}, training=True)
+        return logits, token_ids, self._rewards(token_ids, inputs["clip"])
+
+    def _draw(self, features, sequence_length):
+        """Sentences with their END, `(rows, caption_length)`."""
+        memory, state = self.model.encode(features, sequence_length)
+        step, batch_size = self.model.decode_step, ops.shape(features)[0]
+        options = {"options": self.options, "memory": memory, "seed": self.seeds}
+        drawn = decode(step, state, batch_size=batch_size, **options)
+        length = ops.reshape(drawn.sequence_length, (-1, 1))
+        token_ids = ops.reshape(drawn.token_ids, (-1, LONGEST_SAMPLE))
+        token_ids = ops.pad(token_ids, [(0, 0), (0, 1)], constant_values=PAD_ID)
+        token_ids = ops.where(ops.arange(LONGEST_SAMPLE + 1) == length, END_ID, token_ids)
+        return token_ids[:, : ops.max(length) + 1]
+
+    def _rewards(self, token_ids, clips):
+        """CIDEr-D of each sentence, `(rows,)`."""
+        import tensorflow as tf
+
+        def score(token_ids, clips):
+            sentences = [tuple(row[row != PAD_ID].tolist()) for row in token_ids]
+            clips = np.repeat(clips, self.num_samples).tolist()
+            return self.cider.score(sentences, clips).astype(np.float32)
+
+        rewards = tf.numpy_function(score, [token_ids, clips], tf.float32, stateful=False)
+        return ops.reshape(rewards, (-1,))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        logits, token_ids, rewards = y_pred
+        rewards = ops.reshape(rewards, (-1, self.num_samples))
+        # What is left of r when the mean of the others is taken off.
+        better = rewards - ops.mean(rewards, axis=1, keepdims=True)
+        better = better * (self.num_samples / (self.num_samples - 1))
+        losses = cross_entropy(token_ids, logits, 0.0) * ops.reshape(better, (-1, 1))
+        real = ops.cast(token_ids != PAD_ID, losses.dtype)
+        policy = ops.sum(losses * real) / ops.sum(real)
+        return ops.stop_gradient(-ops.mean(rewards) - policy) + policy
