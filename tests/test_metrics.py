@@ -1,6 +1,8 @@
 """The field's figures, against pycocoevalcap's own and by hand."""
 
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioner.vocabulary import tokenize
-from training.metrics import CiderD, score
+from training.metrics import SPICE_LIBRARIES, CiderD, score
 
 REFERENCES = [
     ["A dog runs over the grass.", "The brown dog is running.", "A dog runs."],
@@ -62,7 +64,7 @@ METEORS = [0.46819166975574594, 1.0, 0.3633761604717912, 0.040201005025125636, 0
 
 
 def test_figures_are_those_of_pycocoevalcap():
-    scores = score(HYPOTHESES, REFERENCES, meteor=False)
+    scores = score(HYPOTHESES, REFERENCES, java=False)
     assert scores.corpus == pytest.approx(CORPUS, abs=1e-9)
     for name, values in CLIPS.items():
         np.testing.assert_allclose(scores.clips[name], values, atol=1e-9)
@@ -85,7 +87,7 @@ def test_figures_are_those_of_the_installed_pycocoevalcap_on_any_sentences():
     bleu, bleu_clips = Bleu(4).compute_score(truth, said, verbose=0)
     rouge, rouge_clips = Rouge().compute_score(truth, said)
     cider, cider_clips = Cider().compute_score(truth, said)
-    scores = score(hypotheses, references, meteor=False)
+    scores = score(hypotheses, references, java=False)
     expected = {f"bleu_{n}": value for n, value in enumerate(bleu, 1)}
     expected |= {"rouge_l": rouge, "cider": cider, "cider_d": cider}
     assert scores.corpus == pytest.approx(expected, abs=1e-9)
@@ -120,11 +122,67 @@ def test_java_that_does_not_answer(monkeypatch, tmp_path):
     assert "meteor" in score(HYPOTHESES, REFERENCES).left_out
 
 
+@pytest.fixture
+def fake_spice(monkeypatch, tmp_path):
+    """A package with a SPICE that gives clip n 1 / (n + 2), and a Java for nothing else."""
+    spice = tmp_path / "spice"
+    (spice / "lib").mkdir(parents=True)
+    for jar in SPICE_LIBRARIES:
+        (spice / jar).touch()
+    java = tmp_path / "java"
+    java.write_text(f"""#!{sys.executable}
+import json, os, sys
+if sys.argv[1:4] != ["-Xmx8G", "-jar", "spice-1.0.jar"] or sys.argv[5] != "-out":
+    sys.exit(1)
+if os.getcwd() != {str(spice)!r} or "java.base/java.lang=" not in os.environ["JDK_JAVA_OPTIONS"]:
+    sys.exit(1)
+rows = json.load(open(sys.argv[4]))
+if "zebra" in rows[0]["test"]:
+    sys.exit("zebras cannot be parsed")
+assert rows[1]["test"] == "two men are talking", rows
+assert rows[1]["refs"] == ["two men talk at a table", "two men are talking"], rows
+scores = [
+    {{"image_id": row["image_id"], "scores": {{"All": {{"f": 1 / (row["image_id"] + 2)}}}}}}
+    for row in reversed(rows)
+]
+json.dump(scores, open(sys.argv[6], "w"))
+""")
+    java.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    package = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("training.metrics.find_spec", lambda name: package)
+    return spice
+
+
+def test_spice_where_it_is_installed(fake_spice):
+    scores = score(HYPOTHESES, REFERENCES)
+    expected = [1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6]
+    np.testing.assert_allclose(scores.clips["spice"], expected)
+    assert scores.corpus["spice"] == pytest.approx(np.mean(expected))
+    low, high = scores.intervals["spice"]
+    assert 1 / 6 < low < scores.corpus["spice"] < high < 1 / 2
+    assert "spice" not in scores.left_out
+    assert scores.corpus["cider"] == pytest.approx(CORPUS["cider"])
+
+
+def test_spice_that_fails_is_left_out_with_its_reason(fake_spice):
+    scores = score(["a zebra", *HYPOTHESES[1:]], REFERENCES)
+    assert "zebras cannot be parsed" in scores.left_out["spice"]
+    assert "spice" not in scores.corpus
+
+
+def test_spice_without_stanford_corenlp_tells_how_to_get_it(fake_spice):
+    (fake_spice / SPICE_LIBRARIES[1]).unlink()
+    left_out = score(HYPOTHESES, REFERENCES).left_out["spice"]
+    assert f"{SPICE_LIBRARIES[1]} is missing" in left_out
+    assert "python -m pycocoevalcap.spice.get_stanford_models" in left_out
+
+
 def test_perfect_and_hopeless_sentences():
-    scores = score([several[-1] for several in REFERENCES], REFERENCES, meteor=False)
+    scores = score([several[-1] for several in REFERENCES], REFERENCES, java=False)
     assert scores.corpus["bleu_4"] == pytest.approx(1, abs=1e-3)
     assert scores.corpus["rouge_l"] == pytest.approx(1)
-    scores = score(["zebra"] * 5, REFERENCES, meteor=False)
+    scores = score(["zebra"] * 5, REFERENCES, java=False)
     assert scores.corpus["bleu_1"] == pytest.approx(0, abs=1e-6)
     assert scores.corpus["rouge_l"] == scores.corpus["cider"] == 0
 
@@ -132,14 +190,14 @@ def test_perfect_and_hopeless_sentences():
 def test_bleu_by_hand():
     # "the" twice, once in the reference, of three words: 1-gram precision clipped to 2/3;
     # hypothesis and reference are as long, so no brevity penalty.
-    scores = score(["the the cat"], [["the cat sat"]], meteor=False)
+    scores = score(["the the cat"], [["the cat sat"]], java=False)
     assert scores.corpus["bleu_1"] == pytest.approx(2 / 3)
     assert scores.corpus["bleu_2"] == pytest.approx((2 / 3 * 1 / 2) ** 0.5)
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_clips():
-    few = score(HYPOTHESES, REFERENCES, meteor=False)
-    many = score(HYPOTHESES * 20, REFERENCES * 20, meteor=False)
+    few = score(HYPOTHESES, REFERENCES, java=False)
+    many = score(HYPOTHESES * 20, REFERENCES * 20, java=False)
     for name, (low, high) in many.intervals.items():
         assert low < many.corpus[name] < high
         assert high - low < 0.5 * (few.intervals[name][1] - few.intervals[name][0])
@@ -147,12 +205,12 @@ def test_intervals_hold_the_value_and_narrow_with_more_clips():
     low, high = many.intervals["rouge_l"]
     width = 2 * 1.96 * many.clips["rouge_l"].std() / 10
     assert high - low == pytest.approx(width, rel=0.1)
-    assert score(HYPOTHESES, REFERENCES, meteor=False).intervals == few.intervals
+    assert score(HYPOTHESES, REFERENCES, java=False).intervals == few.intervals
 
 
 def test_bleu_is_resampled_as_a_corpus():
     """Not as a mean over clips: of one clip drawn again and again it is that of the clip."""
-    scores = score(HYPOTHESES[:1] * 9, REFERENCES[:1] * 9, meteor=False)
+    scores = score(HYPOTHESES[:1] * 9, REFERENCES[:1] * 9, java=False)
     low, high = scores.intervals["bleu_4"]
     assert low == pytest.approx(high) == pytest.approx(CLIPS["bleu_4"][0])
 

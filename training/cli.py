@@ -24,6 +24,9 @@ from .manifest import load_labels, read_labels, warn
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
 SAMPLES, SELF_CRITICAL_RATE = 5, 0.1  # of the learning rate before it
+DATA_SETTINGS = (
+    "base backbone cnn replay replay_share freeze_encoder views min_count precision".split()
+)
 PATIENCE = {"caption": 5, "label": 10}
 
 
@@ -187,7 +190,11 @@ def _train(args) -> int:
     captions = [clip.captions for clip in batches.clips]
     facts = [str(base and base.path.resolve()), args.freeze_encoder, args.views]
     claim(work / "state", captions, asdict(folder.model), asdict(options), facts)
-    settings = {"Data": _data_settings(args, base), "Training": asdict(options)}
+    settings = {
+        "Data": {name: getattr(args, name) for name in DATA_SETTINGS}
+        | {"base": base and base.name},
+        "Training": asdict(options),
+    }
     with strategy().scope():
         model = CaptionModel(folder.model)
         if base is not None:
@@ -213,20 +220,6 @@ def _train(args) -> int:
     except (DatasetError, ModelError) as err:  # it can caption all the same
         print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
-
-
-def _data_settings(args, base: ModelFolder | None) -> dict:
-    """What a training began with, for people."""
-    return {
-        "labels": ", ".join(map(str, args.labels)),
-        "base": base.name if base else "none",
-        "backbone": base.backbone if base else args.backbone or args.cnn or "bundled",
-        "replay": f"{args.replay_share:g} from {args.replay}" if args.replay else "none",
-        "freeze_encoder": args.freeze_encoder,
-        "views": args.views,
-        "min_count": args.min_count,
-        "precision": args.precision,
-    }
 
 
 def _base(args) -> ModelFolder | None:

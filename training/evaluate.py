@@ -92,7 +92,7 @@ def evaluate(
     scores = score(sentences, references, seed=seed)
     shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))
     others = np.roll(np.arange(len(clips)), shift)
-    shuffled = score([sentences[other] for other in others], references, meteor=False)
+    shuffled = score([sentences[other] for other in others], references, java=False)
     words = [tokenize(sentence) for sentence in sentences]
     result = {
         "num_clips": len(clips),
@@ -109,7 +109,7 @@ def evaluate(
         said = Counter(" ".join(tokenize(one)) for clip in learned for one in clip.captions)
         most_common = said.most_common(1)[0][0]
         result["novel"] = float(np.mean([" ".join(sentence) not in said for sentence in words]))
-        constant = score([most_common] * len(clips), references, meteor=False)
+        constant = score([most_common] * len(clips), references, java=False)
         result["most_common"] = {"caption": most_common, **constant.corpus}
     rows = [
         {

@@ -5,7 +5,10 @@ captions") on the same words. These are `captioner.vocabulary.tokenize`'s, not t
 tokenizer that pycocoevalcap puts first.
 """
 
+import json
+import os
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,16 @@ MAX_N = 4  # words of the longest n-grams
 ROUGE_BETA = 1.2
 CIDER_SIGMA = 6.0  # words
 RESAMPLES = 1000
+# pycocoevalcap brings the rest, and fetches these from Stanford University.
+SPICE_LIBRARIES = ("lib/stanford-corenlp-3.6.0.jar", "lib/stanford-corenlp-3.6.0-models.jar")
+# What SPICE reads, Java hides from version 16 on; Java 8 passes over the variable.
+SPICE_JAVA_OPTIONS = " ".join(
+    f"--add-opens={package}=ALL-UNNAMED"
+    for package in (
+        *(f"java.base/java.{part}" for part in "lang math net text util util.concurrent".split()),
+        "java.sql/java.sql",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -27,9 +40,10 @@ class Scores:
     """How good the captions of some clips are.
 
     Attributes:
-        corpus: `bleu_1` to `bleu_4`, `rouge_l`, `cider`, `cider_d` and, where it can be had,
-            `meteor` over all clips. What pycocoevalcap calls CIDEr is CIDEr-D (with clipping and
-            a penalty on the length); papers use both names for this figure, so both are here.
+        corpus: `bleu_1` to `bleu_4`, `rouge_l`, `cider`, `cider_d` and, where they can be had,
+            `meteor` and `spice` over all clips. What pycocoevalcap calls CIDEr is CIDEr-D (with
+            clipping and a penalty on the length); papers use both names for this figure, so both
+            are here.
         intervals: for each the bounds that hold 95 % of its values over clips drawn again with
             replacement (the percentile bootstrap, Efron 1979).
         clips: for each the values of the single clips.
@@ -45,7 +59,7 @@ class Scores:
 def score(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
-    meteor: bool = True,
+    java: bool = True,
     seed: int = 0,
 ) -> Scores:
     """Scores sentences against what people said of the same clips.
@@ -53,7 +67,7 @@ def score(
     Args:
         hypotheses: a sentence a clip.
         references: for each clip, what people said.
-        meteor: whether to measure METEOR too, which takes Java seconds to start.
+        java: whether to measure METEOR and SPICE too, where they can be had; this takes seconds.
         seed: of the clips drawn for the intervals.
     """
     said = [tokenize(sentence) for sentence in hypotheses]
@@ -69,10 +83,12 @@ def score(
     corpus, clips, drawn = (
         {f"bleu_{n}": values[..., n - 1] for n in range(1, MAX_N + 1)} for values in bleus
     )
-    for name, values in means.items():
-        corpus[name], clips[name], drawn[name] = values.mean(), values, draws @ values / len(said)
-    left_out = {"spice": "needs Stanford CoreNLP, which pycocoevalcap does not bring"}
-    if meteor:
+    left_out = {}
+    if java:
+        try:
+            means["spice"] = _spice(said, truth)
+        except (ImportError, OSError, ValueError) as err:
+            left_out["spice"] = f"needs Java, pycocoevalcap and Stanford CoreNLP: {err}"
         try:
             with _Meteor() as scorer:
                 stats = np.array([scorer.stats(*pair) for pair in zip(said, truth, strict=True)])
@@ -84,6 +100,8 @@ def score(
                 drawn["meteor"] = np.array([scorer.evaluate(row) for row in draws @ stats])
         except (ImportError, OSError, ValueError) as err:
             left_out["meteor"] = f"needs Java and pycocoevalcap: {err}"
+    for name, values in means.items():
+        corpus[name], clips[name], drawn[name] = values.mean(), values, draws @ values / len(said)
     return Scores(
         {name: float(value) for name, value in corpus.items()},
         {
@@ -226,6 +244,44 @@ class CiderD:
         return 10 * total / MAX_N / len(self._references[clip])
 
 
+def _package() -> Path:
+    """The folder of pycocoevalcap, which brings the jars of METEOR and SPICE."""
+    package = find_spec("pycocoevalcap")
+    if package is None:
+        raise ImportError("pip install pycocoevalcap")
+    return Path(package.submodule_search_locations[0])
+
+
+def _spice(said, truth) -> np.ndarray:
+    """SPICE 1.0 of each clip (Anderson et al. 2016), by the jar that pycocoevalcap brings.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        OSError: there is no Java, or no Stanford CoreNLP.
+        ValueError: the jar does not answer as it should.
+    """
+    folder = _package() / "spice"
+    for jar in SPICE_LIBRARIES:
+        if not (folder / jar).exists():
+            hint = "python -m pycocoevalcap.spice.get_stanford_models downloads it"
+            raise FileNotFoundError(f"{jar} is missing; {hint}")
+    rows = [
+        {"image_id": clip, "test": " ".join(words), "refs": [" ".join(one) for one in several]}
+        for clip, (words, several) in enumerate(zip(said, truth, strict=True))
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        asked, answer = Path(temporary, "asked.json"), Path(temporary, "answer.json")
+        asked.write_text(json.dumps(rows), encoding="utf-8")
+        command = ["java", "-Xmx8G", "-jar", "spice-1.0.jar", asked, "-out", answer, "-silent"]
+        options = {"JDK_JAVA_OPTIONS": SPICE_JAVA_OPTIONS, **os.environ}
+        done = subprocess.run(command, cwd=folder, env=options, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"SPICE failed: {done.stderr.strip()[-300:]}")
+        found = json.loads(answer.read_text(encoding="utf-8"))
+    scores = {row["image_id"]: row["scores"]["All"]["f"] for row in found}
+    return np.array([scores[clip] for clip in range(len(said))], float)
+
+
 class _Meteor:
     """METEOR 1.5 (Denkowski and Lavie 2014), the jar that pycocoevalcap brings; in a `with`.
 
@@ -236,10 +292,7 @@ class _Meteor:
     """
 
     def __init__(self):
-        package = find_spec("pycocoevalcap")
-        if package is None:
-            raise ImportError("pip install pycocoevalcap")
-        jar = Path(package.submodule_search_locations[0]) / "meteor" / "meteor-1.5.jar"
+        jar = _package() / "meteor" / "meteor-1.5.jar"
         command = ["java", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         pipe = subprocess.PIPE
         self._java = subprocess.Popen(
