@@ -30,8 +30,8 @@ class MeanColour(Backbone):
         return frames.mean((1, 2), dtype=np.float32) / 255
 
 
-def learn(labels: Path, folder: Path, batch_size: int = 4):
-    """Trains on all devices; returns the history and the model."""
+def learn(labels: Path, folder: Path) -> list[dict]:
+    """Trains on all devices; returns the history."""
     keras.utils.set_random_seed(5)
     clips = read_labels(labels)
     vocabulary = Vocabulary.build(caption for clip in clips for caption in clip.captions)
@@ -41,14 +41,13 @@ def learn(labels: Path, folder: Path, batch_size: int = 4):
             # With dropout each device would drop others.
             ModelConfig(len(vocabulary), 3, units=8, embedding_dim=6, dropout=0.0)
         )
-        history = train(
+        return train(
             model,
-            read_records(records, vocabulary, batch_size, seed=5),
-            read_records(records, vocabulary, batch_size),
+            read_records(records, vocabulary, batch_size=4, seed=5),
+            read_records(records, vocabulary, batch_size=4),
             TrainingOptions(epochs=100, learning_rate=1e-2),
             folder / "state",
         )
-    return history, model
 
 
 if __name__ == "__main__":

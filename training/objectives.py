@@ -177,6 +177,8 @@ class SelfCritical(keras.Model):
         return ops.reshape(rewards, (-1,))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        import tensorflow as tf
+
         logits, token_ids, rewards = y_pred
         rewards = ops.reshape(rewards, (-1, self.num_samples))
         # What is left of r when the mean of the others is taken off.
@@ -185,4 +187,5 @@ class SelfCritical(keras.Model):
         losses = cross_entropy(token_ids, logits, 0.0) * ops.reshape(better, (-1, 1))
         real = ops.cast(token_ids != PAD_ID, losses.dtype)
         policy = ops.sum(losses * real) / ops.sum(real)
-        return ops.stop_gradient(-ops.mean(rewards) - policy) + policy
+        loss = ops.stop_gradient(-ops.mean(rewards) - policy) + policy
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync  # which add theirs up
