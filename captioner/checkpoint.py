@@ -12,6 +12,7 @@ A model folder holds all that must agree with the weights, and nothing that is e
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -174,10 +175,15 @@ class ModelFolder:
             model: the caption model.
             backbone_weights: the file of the bundled CNN's weights, where that is the backbone.
             half: stores weights as float16, half the size; they are float32 again when loaded.
+
+        Raises:
+            OSError: the folder cannot be written; its old files are as they were.
         """
         from .model import CaptionModel
 
         self.path.mkdir(parents=True, exist_ok=True)
+        copied = backbone_weights.stat().st_size if backbone_weights else 0
+        need_room(self.path, 2 * size_of(model) + copied)
         whole = self.path / f"whole.{WEIGHTS}"
         bare = CaptionModel(self.model)  # without the optimizer, which Keras would save too
         bare.set_weights(model.get_weights())
@@ -220,6 +226,27 @@ def find_folder(name_or_folder: str | Path) -> Path:
         return assets / path.name
     names = ", ".join(sorted(config.parent.name for config in assets.glob(f"*/{CONFIG}")))
     raise ModelError(f"{name_or_folder}: no such model; name a model folder or one of: {names}")
+
+
+def size_of(model) -> int:
+    """How many bytes the weights of a Keras model take as a file, about."""
+    overhead = 4096  # what HDF5 tells of an array
+    return sum(overhead + 4 * math.prod(variable.shape) for variable in model.variables)
+
+
+def need_room(folder: Path, size: int):
+    """Makes sure that so many bytes can be written, since HDF5 crashes where they cannot.
+
+    Raises:
+        OSError: they cannot.
+    """
+    trial = folder / "partial.room"
+    try:
+        with trial.open("wb") as file:
+            for start in range(0, size, 1 << 20):
+                file.write(bytes(min(1 << 20, size - start)))
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def copy_weights(source: Path, target: Path, half: bool = False):

@@ -18,6 +18,8 @@ from .checkpoint import (
     ModelFolder,
     copy_weights,
     find_folder,
+    need_room,
+    size_of,
     task_of,
 )
 from .config import CnnConfig, LabelConfig, LabellingOptions
@@ -111,8 +113,12 @@ class LabelFolder:
             model: the labelling model.
             backbone_weights: the file of the bundled CNN's weights, where that is the backbone.
             card: the model card, Markdown.
+
+        Raises:
+            OSError: the folder cannot be written; its old files are as they were.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        need_room(self.path, size_of(model))
         whole = self.path / f"whole.{WEIGHTS}"
         model.save_weights(whole)
         whole.replace(self.path / WEIGHTS)

@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 
 import h5py
@@ -152,3 +153,18 @@ def test_version_tells_other_weights_apart(tiny_model, tmp_path):
     changed = ModelFolder.open(copy).version
     assert changed != version
     assert changed.partition("@")[0] == version.partition("@")[0] == tiny_model.name
+
+
+def test_a_full_disk_leaves_the_old_files(folder):
+    opened = ModelFolder.open(folder)
+    model = opened.load_model()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # for want of a full disk
+        with pytest.raises(OSError, match="too large"):
+            opened.save(model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before

@@ -20,6 +20,7 @@ from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
 from .manifest import load_labels, read_labels, warn
+from .writing import writing
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
@@ -213,7 +214,8 @@ def _train(args) -> int:
             claim(work / "self_critical", captions, asdict(folder.model), asdict(options), facts)
             rounds = train(model, batches, validation, options, work / "self_critical")
             history = then_rewarded(history, rounds)
-    folder.save(model, weights, args.half)
+    with writing(folder.path):
+        folder.save(model, weights, args.half)
     try:
         write_programs(folder)
         report_captions(folder, model, base, history, labels, records, validation, settings)

@@ -19,6 +19,7 @@ from captioner.labelled import BACKGROUND, segments_of
 from .moments import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
 from .segmental import average_precision, segmental_scores
 from .timeline import Timeline, plot
+from .writing import writing
 
 
 def add_label_training(parser):
@@ -115,7 +116,8 @@ def train_labels(args, cnn, weights: Path | None) -> int:
     tell = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     best = train(model, learned, validation, options, work / "state", tell)
     folder = LabelFolder(args.output, config, args.backbone, cnn, labelling, labels)
-    folder.save(model, weights, _card(folder, len(learned), len(validation), best))
+    with writing(folder.path):
+        folder.save(model, weights, _card(folder, len(learned), len(validation), best))
     return ALL_GOOD
 
 

@@ -21,6 +21,7 @@ from captioner.recurrence import live_mask, where_live
 
 from .segmental import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out
+from .writing import writing
 
 MAX_CHANGE = 4.0  # tau of the smoothing loss
 
@@ -304,14 +305,20 @@ class _Run:
         return bool(patience and self.log) and self.epoch - 1 - self.best_epoch >= patience
 
     def save(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keeps the run.
+
+        Raises:
+            DatasetError: the disk is full.
+        """
         arrays = {f"variable_{n}": v.numpy() for n, v in enumerate(self.variables)}
         arrays |= {f"best_{n}": value for n, value in enumerate(self.best)}
         arrays |= {"log": json.dumps(self.log), "best_epoch": self.best_epoch}
         partial = self.folder / "partial.npz"
-        np.savez(partial, **arrays)
-        os.replace(partial, self.folder / "state.npz")
-        with (self.folder / "train.csv").open("w", newline="") as file:
-            rows = csv.DictWriter(file, self.log[0])
-            rows.writeheader()
-            rows.writerows(self.log)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            np.savez(partial, **arrays)
+            os.replace(partial, self.folder / "state.npz")
+            with (self.folder / "train.csv").open("w", newline="") as file:
+                rows = csv.DictWriter(file, self.log[0])
+                rows.writeheader()
+                rows.writerows(self.log)

@@ -22,6 +22,7 @@ from captioner.vocabulary import PAD_ID, Vocabulary
 from .ahead import read_ahead
 from .manifest import LabelledClip
 from .store import FeatureStore, content_digest
+from .writing import writing
 
 FORMAT_VERSION = 1
 GROUP_FRAMES = 128  # frames looked at together, of as many clips as it takes
@@ -62,13 +63,16 @@ def claim(folder: Path, *facts):
     """Makes a folder for work that depends on `facts`, or checks that it was made for the same.
 
     Raises:
-        DatasetError: it was made for something else.
+        DatasetError: it was made for something else, or cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     file = folder / "made_of.sha256"
     if not file.exists():
-        file.write_text(digest)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial")
+            partial.write_text(digest)
+            partial.replace(file)
     elif file.read_text() != digest:
         raise DatasetError(
             f"{folder}: holds the work on other labels, or with other options; "

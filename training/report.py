@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from captioner.checkpoint import ModelFolder
 from captioner.config import DecodingOptions
-from captioner.errors import DatasetError, VideoError
+from captioner.errors import VideoError
 from captioner.video import read_frames
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 from .manifest import SPLITS, LabelledClip, Labels
 from .metrics import Scores, score
+from .writing import writing
 
 if TYPE_CHECKING:
     from captioner.model import CaptionModel
@@ -88,11 +89,9 @@ class Report:
             most_left_out=MOST_LEFT_OUT,
         )
         partial = file.with_name(f".{file.name}.partial")
-        try:
+        with writing(file):
             partial.write_text(page, encoding="utf-8")
             partial.replace(file)
-        except OSError as err:
-            raise DatasetError(f"{file}: cannot be written: {err.strerror}") from err
 
     def _groups(self) -> dict[str, list[dict]]:
         """Samples by what they are samples of, each with all that is shown of it."""

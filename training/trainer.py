@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from captioner.config import DecodingOptions
 from captioner.engines import KerasEngine
-from captioner.errors import DatasetError
 from captioner.model import CaptionModel
 from captioner.vocabulary import tokenize
 
 from .metrics import CiderD
 from .objectives import ScheduledSampling, SelfCritical, caption_loss
+from .writing import writing
 
 if TYPE_CHECKING:
     from .records import Batches  # which needs TensorFlow; a loss does not
@@ -148,15 +148,10 @@ class Checkpoints:
         """
         before, partial = list(self.folder.glob("round-*")), self.folder / "partial"
         shutil.rmtree(partial, ignore_errors=True)
-        try:
+        with writing(self.folder):
             partial.mkdir(parents=True)
             write(partial)
             partial.rename(self.folder / f"round-{number:05}")
-        except OSError as err:
-            raise DatasetError(
-                f"{self.folder}: cannot be written: {err.strerror or err}; make room and give the "
-                "same command again: what was learned up to the last round is kept"
-            ) from err
         for folder in before:
             shutil.rmtree(folder)
 
