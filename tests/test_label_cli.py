@@ -79,6 +79,10 @@ def test_training_tells_of_what_it_leaves_out_and_goes_on(
     assert found.labels == ("background", "blue", "red")
     assert found.labelling.fps == 2
     assert "- blue" in (model / "README.md").read_text()
+    page = (model / "report.html").read_text()
+    assert page.count("<polyline") == 3  # loss, val_loss, val_accuracy
+    assert "<rect" in page
+    assert "of these unreadable" in page
 
 
 def test_label(folder, model, capsys):

@@ -10,7 +10,9 @@ import pytest
 from captioner.errors import DatasetError
 from training.manifest import LabelledClip
 from training.metrics import score
+from training.moments import Moment
 from training.report import Report, Said, then_rewarded
+from training.timeline import Timeline
 
 from .conftest import draw_shape_clip
 
@@ -67,7 +69,7 @@ def page(report, tmp_path_factory):
 
 def test_page_tells_what_there_is_to_tell(report, page):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-    assert "6 passes over the clips, 5 min of learning. Kept is what it was after pass 4" in text
+    assert "6 passes over the data, 5 min of learning. Kept is what it was after pass 4" in text
     assert "captioner caption --model &#39;my models/balls&#39; clip.mp4" in text
     for name, value in report.new.scores.corpus.items():
         low, high = report.new.scores.intervals[name]
@@ -143,7 +145,7 @@ def test_without_validation_or_base(report, tmp_path):
     blind = [{"epoch": 5, "loss": 1.0, "seconds": 1.0}]
     replace(report, old=None, new=None, clips=(), history=blind, kept=5).write(tmp_path / "b.html")
     page = (tmp_path / "b.html").read_text()
-    assert "no clip of the split val" in page
+    assert "nothing of the split val" in page
     assert page.count("<polyline") == 1
 
 
@@ -164,3 +166,23 @@ def test_self_critical_training_goes_on_where_the_other_ended(report, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<polyline") == 4
     assert "loss 1.000, val_loss 4.000" in page
+
+
+def test_timelines_of_a_labelling_model(report, tmp_path):
+    true = (Moment("walk", 0.0, 4.0), Moment("<run>", 4.0, 10.0))
+    said = (Moment("walk", 1.0, 5.0), Moment("<run>", 5.0, 10.0))
+    timelines = [Timeline("a.mp4", true, said), Timeline("b.mp4", (), ())]
+    labelling = replace(report, new=None, old=None, clips=(), timelines=timelines)
+    labelling.write(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;run&gt;" in page
+    assert "<run>" not in page
+    bars = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', page)
+    expected = [(0, 0, 400, 20), (400, 0, 600, 20), (100, 24, 400, 20), (500, 24, 500, 20)]
+    assert [tuple(map(float, bar)) for bar in bars] == expected
+    over = Timeline("c.mp4", (*true, Moment("wave", 2.0, 3.0)), ())  # while walking
+    replace(labelling, timelines=[over]).write(tmp_path / "report.html")
+    bars = re.findall(
+        r'y="([\d.]+)" width="[\d.]+" height="6.7"', (tmp_path / "report.html").read_text()
+    )
+    assert len(set(bars)) == 3

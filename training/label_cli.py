@@ -1,5 +1,6 @@
 """What `train --task label` and `evaluate` do for models that label moments."""
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -78,8 +79,9 @@ def train_labels(args, cnn, weights: Path | None) -> int:
         from captioner.backbones import load_backbone
         from captioner.labelling import LabelModel
 
-        from .label_trainer import LabelTrainingOptions, train
+        from .label_trainer import LabelTrainingOptions, predict, train
         from .records import claim
+        from .report import Report
         from .windows import LabelledFeatures, keep_features
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
@@ -109,7 +111,8 @@ def train_labels(args, cnn, weights: Path | None) -> int:
     learned = [found for _, found in _each_readable(splits["train"], features_of)]
     if not learned:
         raise DatasetError(f"{args.labels[0]}: none of the videos to learn from can be read")
-    validation = [found for _, found in _each_readable(splits["val"], features_of)]
+    watched = list(_each_readable(splits["val"], features_of))
+    validation = [found for _, found in watched]
     stretches = [[str(video.path), video.moments] for video in labelled]
     claim(work / "state", stretches, asdict(config), asdict(replace(options, epochs=1)), args.fps)
     model = LabelModel(config)
@@ -118,7 +121,39 @@ def train_labels(args, cnn, weights: Path | None) -> int:
     folder = LabelFolder(args.output, config, args.backbone, cnn, labelling, labels)
     with writing(folder.path):
         folder.save(model, weights, _card(folder, len(learned), len(validation), best))
+    logits, _ = predict(model, validation, options) if validation else ([], 0.0)
+    likely = (keras.ops.convert_to_numpy(model.probabilities(one)) for one in logits)
+    timelines = [
+        Timeline(video.path.name, video.moments, _found(one, labels, labelling, args.multi_label))
+        for (video, _), one in zip(watched, likely, strict=True)
+    ]
+    counts = {f"videos of the split {split}": len(several) for split, several in splits.items()}
+    counts["of these unreadable"] = len(splits["train"]) - len(learned)
+    counts["of these unreadable"] += len(splits["val"]) - len(validation)
+    quality = "val_map" if config.multi_label else "val_accuracy"
+    report = Report(
+        model=folder.path,
+        history=_history(work / "state" / "train.csv"),
+        curves={"Loss": ("loss", "val_loss"), "On the split val": (quality,)},
+        kept=best["epoch"] + 1,
+        counts=counts,
+        left_out=(),
+        settings={"Training": asdict(options), "Model": asdict(config)},
+        command=("captioner", "label", "--model", str(folder.path), "video.mp4"),
+        timelines=timelines,
+    )
+    try:
+        report.write(folder.path / "report.html")
+    except DatasetError as err:  # it can label all the same
+        print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
+
+
+def _history(log: Path) -> list[dict]:
+    """The rounds of a training as `Report` takes them, whose passes count from 1."""
+    with log.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"]) + 1} for row in rows]
 
 
 def _reading(args):
@@ -190,14 +225,14 @@ def evaluate_labels(args) -> int:
         except OSError as err:
             raise DatasetError(f"{args.output}: cannot be written: {err.strerror}") from err
     if args.plot:
-        timelines = [Timeline(v.path.name, v.moments, _found(p, labeller)) for v, p in seen]
+        known = labeller.labels, labeller.options, labeller.model.config.multi_label
+        timelines = [Timeline(v.path.name, v.moments, _found(p, *known)) for v, p in seen]
         plot(timelines, labeller.labels, labeller.model.config.multi_label, args.plot)
     return SOME_FAILED if result["unreadable"] else ALL_GOOD
 
 
-def _found(probabilities, labeller) -> tuple[Moment, ...]:
-    multi_label = labeller.model.config.multi_label
-    segments = segments_of(probabilities, labeller.labels, labeller.options, multi_label)
+def _found(probabilities, labels, options, multi_label) -> tuple[Moment, ...]:
+    segments = segments_of(probabilities, labels, options, multi_label)
     return tuple(Moment(x.label, x.start, x.end) for x in segments)
 
 
@@ -212,7 +247,8 @@ def _scores(seen, labeller) -> dict:
 
     true = [rasterize(video, probabilities) for video, probabilities in seen]
     if not multi_label:
-        found = (replace(video, moments=_found(p, labeller)) for video, p in seen)
+        known = labeller.labels, labeller.options, multi_label
+        found = (replace(video, moments=_found(p, *known)) for video, p in seen)
         predicted = [rasterize(video, p) for video, (_, p) in zip(found, seen, strict=True)]
         return segmental_scores(predicted, true, labels.index(BACKGROUND))
     holds = np.concatenate(true)

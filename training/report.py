@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 from .manifest import SPLITS, LabelledClip, Labels
 from .metrics import Scores, score
+from .timeline import Timeline
 from .writing import writing
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 GROUP_CLIPS = 6  # shown of the best, of the worst, and of those between
 STRIP_FRAMES, STRIP_WIDTH = 4, 240  # of a clip that is shown; pixels
+MOST_TIMELINES, LANE = 12, 20  # shown; height of each of its two, pixels
 MOST_LEFT_OUT = 200  # told one by one
 CHART = (400, 220)  # width and height of a chart, in units of its text's size / 11
 MARGINS = (44, 10, 12, 30)  # left, right, top, bottom
@@ -59,6 +62,7 @@ class Report:
         clips: that it was validated on.
         new: what the model says of these; None without validation.
         old: what the model that it went on from says of them; None without one.
+        timelines: what holds when in videos of the split val, and what a labelling model says.
     """
 
     model: Path
@@ -72,6 +76,7 @@ class Report:
     clips: Sequence[LabelledClip] = ()
     new: Said | None = None
     old: Said | None = None
+    timelines: Sequence[Timeline] = ()
 
     def write(self, file: Path):
         """Writes the page; a clip that cannot be read any more is told of in its place.
@@ -84,6 +89,7 @@ class Report:
             columns=list(dict.fromkeys(name for row in self.history for name in row)),
             charts=[_chart(*curve, self.history, self.kept) for curve in self.curves.items()],
             groups=self._groups(),
+            bars=_bars(self.timelines[:MOST_TIMELINES]),
             seconds=sum(row.get("seconds", 0) for row in self.history),
             command=shlex.join(self.command),
             most_left_out=MOST_LEFT_OUT,
@@ -310,3 +316,32 @@ def _ticks(low: float, high: float) -> list[float]:
     step = magnitude * max(factor for factor in (1, 2, 5) if factor * magnitude <= span / 2.5)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _bars(timelines: Sequence[Timeline]) -> dict:
+    """Where the bars of timelines lie, in thousandths of their videos, and the labels' colours.
+
+    Truth is above prediction. In each a label has a line of its own, if any two overlap anywhere.
+    """
+    parts = [part for one in timelines for part in (one.true, one.predicted)]
+    labels = sorted({moment.label for part in parts for moment in part})
+    lines = len(labels) if any(map(_overlap, parts)) else 1
+    drawn = []
+    for one in timelines:
+        seconds = max((moment.end for moment in (*one.true, *one.predicted)), default=0.0)
+        bars = []
+        for lane, part in enumerate((one.true, one.predicted)):
+            for label, start, end in part:
+                line = labels.index(label) % lines
+                left, width = (round(1000 * x / seconds, 1) for x in (start, end - start))
+                top = lane * (LANE + 4) + LANE * line / lines
+                bars.append((left, round(top, 1), width, label))
+        drawn.append((one.name, seconds, bars))
+    # Colours of golden-angle hues differ most from those of labels nearby.
+    colours = {label: f"hsl({137.5 * n % 360:.0f} 55% 55%)" for n, label in enumerate(labels)}
+    return {"timelines": drawn, "colours": colours, "height": round(LANE / lines, 1), "lane": LANE}
+
+
+def _overlap(moments) -> bool:
+    ordered = sorted(moments, key=lambda moment: moment.start)
+    return any(a.end > b.start + 1e-6 for a, b in pairwise(ordered))
