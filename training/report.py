@@ -246,7 +246,7 @@ def _template() -> jinja2.Template:
 
 def _duration(seconds: float) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
-    if seconds < 90:
+    if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
@@ -281,7 +281,7 @@ def _chart(title: str, names: Sequence[str], history: Sequence[dict], kept: int)
     lines = {name: points for name, points in lines.items() if points}
     values = [value for points in lines.values() for _, value in points] or [0.0]
     epochs = [row["epoch"] for row in history]
-    x_ticks = [tick for tick in _ticks(0, max(epochs)) if tick == int(tick)]
+    x_ticks = [tick for tick in _ticks(0, max(epochs)) if tick == int(tick) <= max(epochs)]
     y_ticks = _ticks(min(values), max(values))
     bottom, top = min([*y_ticks, *values]), max([*y_ticks, *values])
     left, right, above, below = MARGINS
