@@ -1,7 +1,6 @@
 """The verbs `train`, `evaluate`, `distill` and `probe` of the `captioner` command."""
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from captioner.checkpoint import (
 )
 from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
-from captioner.errors import CaptionerError, DatasetError, ModelError
+from captioner.errors import CaptionerError, DatasetError
 from captioner.video import find_videos
 from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
 from .manifest import load_labels, read_labels, warn
-from .writing import writing
+from .writing import only_told, writing
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
@@ -216,11 +215,10 @@ def _train(args) -> int:
             history = then_rewarded(history, rounds)
     with writing(folder.path):
         folder.save(model, weights, args.half)
-    try:
+    with only_told():
         write_programs(folder)
+    with only_told():
         report_captions(folder, model, base, history, labels, records, validation, settings)
-    except (DatasetError, ModelError) as err:  # it can caption all the same
-        print(f"captioner: {err}", file=sys.stderr)
     return ALL_GOOD
 
 

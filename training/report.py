@@ -3,6 +3,7 @@
 import base64
 import math
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -98,6 +99,7 @@ class Report:
         with writing(file):
             partial.write_text(page, encoding="utf-8")
             partial.replace(file)
+        print(f"captioner: {file} tells what came of it", file=sys.stderr)
 
     def _groups(self) -> dict[str, list[dict]]:
         """Samples by what they are samples of, each with all that is shown of it."""

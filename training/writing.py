@@ -1,10 +1,11 @@
-"""What a full disk means for whoever waits for a training."""
+"""What a full disk, and the like, means for whoever waits for a training."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from captioner.errors import DatasetError
+from captioner.errors import CaptionerError, DatasetError
 
 
 @contextmanager
@@ -21,3 +22,12 @@ def writing(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written: {err.strerror or err}; make room and give the same "
             "command again: what was computed and learned so far is kept"
         ) from err
+
+
+@contextmanager
+def only_told() -> Iterator[None]:
+    """Tells of what goes wrong in a `with` once a model is saved, which serves all the same."""
+    try:
+        yield
+    except CaptionerError as err:
+        print(f"captioner: {err}", file=sys.stderr)
