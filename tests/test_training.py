@@ -1,6 +1,8 @@
 import csv
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -212,7 +214,12 @@ def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_p
     ).read_text()
 
 
-def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_path, capsys):
+def test_retrained_on_a_base_learns_new_words(
+    labelled_clips, tiny_model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("PATH", "")  # Java, and with it METEOR, takes its time
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
     rows = [json.loads(line) for line in labelled_clips.read_text().splitlines()]
     for row in rows:
         row["video"] = str(labelled_clips.parent / row["video"])
@@ -222,7 +229,11 @@ def test_retrained_on_a_base_learns_new_words(labelled_clips, tiny_model, tmp_pa
     labels.write_text("\n".join(map(json.dumps, rows)))
     options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9 --self-critical 50"
     command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
-    assert main([*command, *options.split()]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", terminal)
+        assert main([*command, *options.split()]) == 0
+    bar = r"pass 50 of 400: .*100%.* \[.*word/s, loss \d\.\d{3}, all done in \d\d:\d\d\]"
+    assert re.search(bar, terminal.getvalue())
     old, new = ModelFolder.open(tiny_model), ModelFolder.open(tmp_path / "new")
     assert new.vocabulary.tokens[: len(old.vocabulary)] == old.vocabulary.tokens
     assert new.vocabulary.tokens[len(old.vocabulary) :] == ("zorb",)
