@@ -19,7 +19,7 @@ from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
 from training.manifest import LabelledClip, read_labels
-from training.records import moving_crop, read_records, write_records
+from training.records import claim, moving_crop, read_records, write_records
 from training.store import FeatureStore, content_digest
 
 from .conftest import SENTENCES, TINY_CNN
@@ -342,3 +342,17 @@ def test_a_store_tells_what_it_was_made_of(records, folder):
     made_of = json.loads(facts.read_text())
     assert made_of["sampling"] == {"num_frames": 3}
     assert made_of["backbone"] == "bundled"
+
+
+def test_claim_of_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="cannot be written: Not a directory"):
+        claim(tmp_path / "file" / "state", "facts")
+
+
+def test_claimed_folders_are_for_the_same_facts(tmp_path):
+    claim(tmp_path / "state", "facts", 1)
+    claim(tmp_path / "state", "facts", 1)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["made_of.sha256"]
+    with pytest.raises(DatasetError, match="with other options"):
+        claim(tmp_path / "state", "facts", 2)
