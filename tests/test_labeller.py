@@ -11,6 +11,7 @@ from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import VideoError
 from captioner.labeller import Labeller
 from captioner.labelling import LabelModel
+from captioner.reading import Moments, Reader, ReadingLimits
 
 from .clips import numbered_frame, write_clip
 
@@ -89,6 +90,22 @@ def test_segments_of_a_video(tmp_path):
 def test_what_is_no_video(tmp_path):
     with pytest.raises(VideoError, match="No such file"):
         next(make().label(tmp_path / "missing.mp4"))
+
+
+def test_reads_in_a_child_within_its_limits(tmp_path):
+    clip = write_clip(tmp_path / "a.avi", [numbered_frame(n) for n in range(0, 250, 5)])
+    labeller = make(LabellingOptions(fps=5, window=7))
+    labeller.labels = ("walk", *LABELS[1:])  # so that each moment is in a segment
+    with Reader() as reader:
+        here = list(labeller.label(clip))
+        assert list(labeller.label(clip, reader)) == here
+        assert here[-1].end == pytest.approx(5, abs=0.3)
+        with pytest.raises(VideoError, match="No such file"):
+            list(labeller.label(tmp_path / "missing.mp4", reader))
+        next(reader.read(Moments(str(clip), 5)))  # and no more
+        assert list(labeller.label(clip, reader)) == here
+    with Reader(ReadingLimits(seconds=1e-5)) as hasty, pytest.raises(VideoError, match="took long"):
+        list(labeller.label(clip, hasty))
 
 
 def test_memory_does_not_grow():
