@@ -1,6 +1,7 @@
 """Labels of moments: what holds when in a video, by the model that the owner named for that."""
 
 import sqlite3
+from math import ceil
 from pathlib import Path
 
 from captioner.label_folder import LabelFolder
@@ -82,7 +83,8 @@ def timeline(segments: list[dict], duration: float | None) -> dict:
 
     Returns:
         `end`, seconds; `rows` of segments, one for each label where several hold at once, else
-        one for all; and `legend`, for each label its `label`, `colour`, `count` and `seconds`.
+        one for all; `zoom`, how often the width of a page makes the shortest 2 % of it; and
+        `legend`, for each label its `label`, `colour`, `count` and `seconds`.
     """
     of_label: dict[str, list[dict]] = {}
     for segment in sorted(segments, key=lambda segment: segment["colour"]):
@@ -91,8 +93,11 @@ def timeline(segments: list[dict], duration: float | None) -> dict:
     for segment in segments:
         overlap |= segment["start"] < until - 1e-6
         until = max(until, segment["end"])
+    end = duration or until
+    shortest = min((segment["end"] - segment["start"] for segment in segments), default=end)
     return {
-        "end": duration or until,
+        "end": end,
+        "zoom": min(200, ceil(0.02 * end / shortest)) if segments else 1,
         "rows": list(of_label.values()) if overlap else [segments],
         "legend": [
             {
