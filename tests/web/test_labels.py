@@ -122,7 +122,7 @@ def test_what_fails_to_be_captioned_keeps_its_labels(client, send, clips, labell
     read = client.get(f"/api/v1/videos/{video}").json
     assert (read["state"], read["labelling"]["state"]) == ("failed", "done")
     text = page(client, f"/videos/{video}")
-    assert 'class="bar tint-' in text
+    assert 'class="segment tint-' in text
     work(labelling, _raise(ModelError("no such model")))  # nothing is labelled twice
     client.post(f"/api/v1/videos/{video}/label")
     work(labelling, _raise(ModelError("no such model")))

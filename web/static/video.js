@@ -46,7 +46,7 @@ const clicks = {
   '#keep': () => edit(false),
   '#original': () => correct(0, null),
   '.take': (button) => correct(0, button.dataset.text),
-  '.seek, .frame, .bar': (button) => seek(Number(button.dataset.time)),
+  '.seek, .frame, .segment': (button) => seek(Number(button.dataset.time)),
   '.word': hold,
   '#cancel': () => attempt(() => ask('POST', `${path}/cancel`)),
   '#retry': () => attempt(() => ask('POST', `${path}/retry`)),
@@ -131,11 +131,11 @@ const share = (seconds, tracks) => 100 * Math.min(1, seconds / tracks.dataset.en
 function lay() {
   const tracks = find('.tracks');
   tracks?.querySelectorAll('.track').forEach((track) => {
-    track.querySelectorAll('.bar').forEach((bar, n) => {
-      const [start, end] = [bar.dataset.time, bar.dataset.end].map((time) => share(time, tracks));
-      bar.style.left = `${start}%`;
-      bar.style.width = `${end - start}%`;
-      bar.tabIndex = n ? -1 : 0; // a row of hundreds is one stop for Tab
+    track.querySelectorAll('.segment').forEach((segment, n) => {
+      const [start, end] = [segment.dataset.time, segment.dataset.end].map((time) => share(time, tracks));
+      segment.style.left = `${start}%`;
+      segment.style.width = `${end - start}%`;
+      segment.tabIndex = n ? -1 : 0; // a row of hundreds is one stop for Tab
     });
   });
   follow();
@@ -156,20 +156,20 @@ function follow() {
 // Marks in the legend what holds at this moment.
 function showNow() {
   const now = find('#player')?.currentTime;
-  const holds = [...details.querySelectorAll('.bar')].filter(({ dataset }) => dataset.time <= now && now < dataset.end);
-  const colours = new Set(holds.map((bar) => bar.dataset.colour));
+  const holds = [...details.querySelectorAll('.segment')].filter(({ dataset }) => dataset.time <= now && now < dataset.end);
+  const colours = new Set(holds.map((segment) => segment.dataset.colour));
   details.querySelectorAll('.legend li').forEach((entry) => entry.classList.toggle('now', colours.has(entry.dataset.colour)));
 }
 
 details.addEventListener('keydown', (event) => {
-  const bar = event.target.closest('.bar');
-  if (!bar) return;
-  const bars = [...bar.closest('.track').querySelectorAll('.bar')];
-  const place = bars.indexOf(bar);
-  const next = bars[{ ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: bars.length - 1 }[event.key]];
+  const segment = event.target.closest('.segment');
+  if (!segment) return;
+  const segments = [...segment.closest('.track').querySelectorAll('.segment')];
+  const place = segments.indexOf(segment);
+  const next = segments[{ ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: segments.length - 1 }[event.key]];
   if (!next) return;
   event.preventDefault();
-  bar.tabIndex = -1;
+  segment.tabIndex = -1;
   next.tabIndex = 0;
   next.focus();
 });
