@@ -176,12 +176,12 @@ def test_labelled_again_by_another_model(client, red, labelling, tmp_path):
     assert client.post("/api/v1/relabel").json == {"count": 0}
     other = replace(labelling, label_model=label_folder(tmp_path / "other", multi_label=True))
     client = create_app(other).test_client()
-    assert "1 video has no labels of the model other yet" in page(client, "/")
+    assert "1 video has not been labelled by the model <b>other</b>" in page(client, "/")
     assert client.post("/api/v1/relabel").json == {"count": 1}
     assert client.post("/api/v1/relabel").json == {"count": 0}
     assert client.post(f"{red}/label").status_code == 409
     assert client.get(red).json["labelling"]["segments"][0]["label"] == "red"  # as long as that
-    assert "no labels of" not in page(client, "/")
+    assert "not been labelled" not in page(client, "/")
 
     class Other(FakeLabeller):
         name = "other"
