@@ -250,10 +250,23 @@ def test_export(client, send, clips, labelling, red):
 def test_a_bar_says_what_when_and_how_surely(client, red):
     text = page(client, f"{red.removeprefix('/api/v1')}/timeline")
     name = "red, 0:00.0 to 0:00.8, 88 % probable"
-    assert f'title="{name}" aria-label="{name}">red</button>' in text
+    assert f'title="{name}" aria-label="{name}"><span>red</span></button>' in text
     assert 'data-time="0.0" data-end="0.8"' in text
     assert "style=" not in text  # which the policy forbids
     assert "/labels/audacity?download=1" in text
+
+
+def test_labels_are_only_text(client, red, labelling):
+    class Sly(FakeLabeller):
+        def label(self, video, reader=None):
+            yield LabelledSegment('"><script>alert(1)</script>', 0, 1, 0.5)
+
+    client.post(f"{red}/label")
+    work(labelling, load_labeller=lambda _: Sly())
+    text = page(client, f"{red.removeprefix('/api/v1')}")
+    assert "&#34;&gt;&lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;" in client.get(f"{red}/labels/vtt").get_data(as_text=True)
 
 
 def test_one_row_or_one_for_each_label():
