@@ -50,13 +50,22 @@ def recover(db: sqlite3.Connection, config: WebConfig) -> None:
         db.execute("UPDATE jobs SET state = 'waiting' WHERE state = 'working'")
 
 
-def claim(db: sqlite3.Connection) -> sqlite3.Row | None:
-    """Takes the first job that waits: its `number`, `video` and `task`; None if there is none."""
+def claim(db: sqlite3.Connection, task: str | None = None) -> sqlite3.Row | None:
+    """Takes the first job that waits, captions first: its `number`, `video` and `task`.
+
+    Args:
+        db: the database.
+        task: takes only a job of this one.
+
+    Returns:
+        None if none waits.
+    """
     row = db.execute(
-        "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = ? WHERE number = "
-        "(SELECT number FROM jobs WHERE state = 'waiting' ORDER BY task = 'label', number LIMIT 1) "
+        "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = :now "
+        "WHERE number = (SELECT number FROM jobs WHERE state = 'waiting' "
+        "AND (:task IS NULL OR task = :task) ORDER BY task = 'label', number LIMIT 1) "
         "RETURNING number, video, task",
-        (time.time(),),
+        {"now": time.time(), "task": task},
     ).fetchall()
     return row[0] if row else None
 

@@ -21,7 +21,7 @@ from captioner.caption import Failure
 from captioner.checkpoint import ModelFolder
 from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
-from captioner.reading import Reader, ReadingLimits
+from captioner.reading import Moments, Reader
 from captioner.segments import SHOTS
 
 from . import database, jobs, models, videos
@@ -68,7 +68,7 @@ class Worker:
         self.config, self.load, self.load_labeller = config, load, load_labeller
         self.db = database.connect(config.data)
         self.path = self.captioner = self.labeller = None
-        self.reader = Reader(ReadingLimits(seconds=config.job_seconds))  # of what is labelled
+        self.reader = Reader()  # of what is labelled
 
     def __enter__(self):
         return self
@@ -88,14 +88,14 @@ class Worker:
             self.captioner = self.load(path, self.config.num_captions)
             self.path = path
 
-    def step(self) -> bool:
-        """Does the first job that waits; False if there is none."""
+    def step(self, task: str | None = None) -> bool:
+        """Does the first job that waits, of any task or of this one; False if there is none."""
         broken = None
         try:
             self.prepare()
         except ModelError as err:
             broken = ModelError(f"{err}; or go back to an earlier model")
-        job = jobs.claim(self.db)
+        job = jobs.claim(self.db, task)
         if job is None:
             return False
         number, video, task = job
@@ -135,8 +135,18 @@ class Worker:
     def _label(self, number, video):
         if self.labeller is None:
             self.labeller = self.load_labeller(self.config.label_model)
-        segments = list(self.labeller.label(videos.path_of(self.config, video), self.reader))
+        segments = list(self.labeller.label(videos.path_of(self.config, video), self))
         return jobs.finish_labels(self.db, number, self.labeller.name, segments)
+
+    def read(self, request: Moments):
+        """Reads for the labeller; whoever waits for a caption meanwhile does not wait for hours."""
+        looked = time.monotonic()
+        for part in self.reader.read(request):
+            if time.monotonic() - looked > _IDLE:
+                while self.step(jobs.CAPTION):
+                    pass
+                looked = time.monotonic()
+            yield part
 
     def _look(self, video):
         path = videos.path_of(self.config, video)

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from web import create_app, database, jobs
@@ -8,6 +6,7 @@ from web.supervisor import Supervisor
 
 from .conftest import work
 from .fakes import COMMANDS, DEADLY, GREEDY, WORKER, FakeCaptioner
+from .serving import wait
 
 
 def test_first_come_first_served_with_places(client, send, clips):
@@ -88,13 +87,6 @@ def test_no_video_waits_twice(client, send, clips, config):
     jobs.add(db, video)
     assert db.execute("SELECT count(*) FROM jobs").fetchone()[0] == 1
     db.close()
-
-
-def wait(until, seconds=20):
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_killer_given_up(

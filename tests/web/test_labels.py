@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -13,12 +14,13 @@ import pytest
 
 from captioner.errors import ModelError
 from captioner.labelled import LabelledSegment
+from captioner.reading import Moments
 from web import create_app, database, labels
 from web.supervisor import Supervisor
 
 from .conftest import work
 from .fakes import COMMANDS, SPLIT, WORKER, FakeCaptioner, FakeLabeller, label_folder
-from .test_jobs import wait
+from .serving import wait
 
 
 @pytest.fixture
@@ -70,6 +72,25 @@ def test_captions_come_first(client, send, clips, labelling):
     assert [(job["task"], job["video"]) for job in in_order] == [
         (task, video) for task in ("caption", "label") for video in ids
     ]
+
+
+def test_no_caption_waits_for_a_long_video_to_be_labelled(client, send, clips, labelling):
+    ids, seen = [send(clips["red"], client=client).json["id"]], []
+
+    class Thorough(FakeLabeller):
+        def label(self, video, reader=None):
+            for _ in reader.read(Moments(str(video), 10)):
+                time.sleep(0.05)
+                if len(ids) == 1:
+                    ids.append(send(clips["blue"], client=client).json["id"])
+            seen.append([job["state"] for job in client.get("/api/v1/jobs").json["jobs"]])
+            yield from super().label(video)
+
+    work(labelling, load_labeller=lambda _: Thorough())
+    assert seen == [["waiting", "done", "working", "done"], ["working", "done", "done", "done"]]
+    for video in ids:
+        read = client.get(f"/api/v1/videos/{video}").json
+        assert (read["state"], read["labelling"]["state"]) == ("done", "done")
 
 
 def test_pictures_have_no_moments(client, send, labelling):
