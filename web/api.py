@@ -52,6 +52,17 @@ def _file(*types, status=200, description="The file"):
     return blueprint.doc(responses={status: {"description": description, "content": content}})
 
 
+def _kinds(media_types):
+    """Says in the OpenAPI document that a file of one of these kinds is the answer."""
+
+    def decorate(view):
+        schema = {"type": "string", "enum": list(media_types)}
+        kind = {"in": "path", "name": "kind", "required": True, "schema": schema}
+        return blueprint.doc(parameters=[kind])(_file(*media_types.values())(view))
+
+    return decorate
+
+
 @blueprint.route("/health")
 @blueprint.doc(security=[])
 @blueprint.response(200, schemas.Health)
@@ -201,17 +212,7 @@ def frame(video, number):
 
 
 @blueprint.route("/videos/<string:video>/captions/<string:kind>")
-@blueprint.doc(
-    parameters=[
-        {
-            "in": "path",
-            "name": "kind",
-            "required": True,
-            "schema": {"type": "string", "enum": list(formats.MEDIA_TYPES)},
-        }
-    ]
-)
-@_file(*formats.MEDIA_TYPES.values())
+@_kinds(formats.MEDIA_TYPES)
 @_errors(404)
 def captions(video, kind):
     """Send the sentences as vtt, srt, json or txt"""
@@ -225,17 +226,7 @@ def captions(video, kind):
 
 
 @blueprint.route("/videos/<string:video>/labels/<string:kind>")
-@blueprint.doc(
-    parameters=[
-        {
-            "in": "path",
-            "name": "kind",
-            "required": True,
-            "schema": {"type": "string", "enum": list(formats.LABEL_MEDIA_TYPES)},
-        }
-    ]
-)
-@_file(*formats.LABEL_MEDIA_TYPES.values())
+@_kinds(formats.LABEL_MEDIA_TYPES)
 @_errors(404)
 def labels_file(video, kind):
     """Send what holds when, as `captioner label` writes it: jsonl, csv, srt, vtt or audacity"""
