@@ -21,10 +21,12 @@ from pathlib import Path
 
 from .batch import caption_files, num_cores
 from .caption import Failure
-from .checkpoint import DEFAULT_MODEL, ModelFolder
+from .checkpoint import DEFAULT_MODEL, ModelFolder, find_folder, task_of
 from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError, VideoError
 from .journal import JOURNAL, Journal
+from .label_folder import TASK as LABEL
+from .label_folder import LabelFolder
 from .output import FORMATS
 from .progress import Progress
 from .reading import Reader, ReadingLimits
@@ -99,20 +101,7 @@ def _add_caption(commands):
     add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
     add("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of what is found")
     add("--workers", type=_positive(int), metavar="N", help="processes that read; default: cores")
-    add(
-        "--time-limit",
-        type=_positive(float),
-        default=ReadingLimits.seconds,
-        metavar="SECONDS",
-        help="for reading one video, or one segment; default: %(default)g",
-    )
-    add(
-        "--memory-limit",
-        type=_positive(int),
-        default=ReadingLimits.memory,
-        metavar="MB",
-        help="for reading one video; default: %(default)s",
-    )
+    add_reading_limits(parser, "segment")
     add(
         "--engine",
         choices=ENGINES,
@@ -120,6 +109,24 @@ def _add_caption(commands):
         help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
     )
     parser.set_defaults(run=_caption, formats=[JOURNAL])
+
+
+def add_reading_limits(parser, part: str):
+    """The flags of `ReadingLimits`; `part` is what a video may be read in."""
+    parser.add_argument(
+        "--time-limit",
+        type=_positive(float),
+        default=ReadingLimits.seconds,
+        metavar="SECONDS",
+        help=f"for reading one video, or one {part}; default: %(default)g",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=_positive(int),
+        default=ReadingLimits.memory,
+        metavar="MB",
+        help="for reading one video; default: %(default)s",
+    )
 
 
 def _segments(text):
@@ -253,7 +260,8 @@ def _add_info(commands):
 
 
 def _info(args) -> int:
-    folder = ModelFolder.open(args.model)
+    is_label = task_of(find_folder(args.model)) == LABEL
+    folder = (LabelFolder if is_label else ModelFolder).open(args.model)
     files = sorted(path for path in folder.path.iterdir() if path.is_file())
     rows = {
         "model": folder.name,
@@ -261,14 +269,25 @@ def _info(args) -> int:
         "size": f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB in {len(files)} files",
         "backbone": folder.backbone,
         "features": f"{folder.model.num_regions} regions a frame, {folder.model.feature_dim} each",
-        "frames": f"up to {folder.sampling.num_frames} a clip",
-        "words": f"{len(folder.vocabulary)} tokens",
         "units": folder.model.units,
-        "decoding": folder.decoding,
-        "card": next((path for path in files if path.name == "README.md"), "none"),
     }
+    if is_label:
+        at_once = "several" if folder.model.multi_label else "one"
+        sees = "both ways" if folder.model.bidirectional else "back"
+        rows |= {
+            "encoder": f"{folder.model.encoder}, looking {sees}",
+            "labels": f"{', '.join(folder.labels)}; {at_once} at a time",
+            "labelling": folder.labelling,
+        }
+    else:
+        rows |= {
+            "frames": f"up to {folder.sampling.num_frames} a clip",
+            "words": f"{len(folder.vocabulary)} tokens",
+            "decoding": folder.decoding,
+        }
+    rows["card"] = next((path for path in files if path.name == "README.md"), "none")
     for name, value in rows.items():
-        print(f"{name + ':':10}{value}")
+        print(f"{name + ':':11}{value}")
     return ALL_GOOD
 
 

@@ -1,20 +1,22 @@
 """The verb `label` of the `captioner` command."""
 
+import io
 import os
 import sys
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from .caption import Failure
-from .cli import ALL_GOOD, SOME_FAILED, find, muted_stderr, printable
+from .cli import ALL_GOOD, SOME_FAILED, add_reading_limits, find, muted_stderr, printable
 from .config import LabellingOptions
 from .errors import CaptionerError, VideoError
 from .label_folder import LabelFolder
 from .labelled import FORMATS, Format, to_text
+from .reading import Reader, ReadingLimits
 from .video import SUFFIXES
 
 
@@ -40,6 +42,7 @@ def add_label(commands):
     add("--resume", action="store_true", help="leave out what --output has already")
     add("--recursive", action="store_true", help="search folders in folders too")
     add_labelling_options(parser)
+    add_reading_limits(parser, "moment")
     parser.set_defaults(run=_label)
 
 
@@ -75,16 +78,17 @@ def _label(args) -> int:
             f"--format {args.format} does not tell videos apart, and there are {len(found)}; name "
             "a folder with --output"
         )
-    labeller = load_labeller(args)
-    try:
-        if form.is_table or args.output is None:
-            failures = _write_table(found, labeller, form, args.output, args.resume)
+    with Reader(ReadingLimits(args.time_limit, args.memory_limit)) as reader:
+        reader.start()  # while the model is loading
+        label = partial(load_labeller(args).label, reader=reader)
+        if args.output is None:
+            failures = _print(found, label, form)
         else:
-            failures = _write_files(found, labeller, form, args.output, args.resume)
-    except BrokenPipeError:
-        raise
-    except OSError as err:
-        raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
+            write = _write_table if form.is_table else _write_files
+            try:
+                failures = write(found, label, form, args.output, args.resume)
+            except OSError as err:
+                raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
     return SOME_FAILED if failures else ALL_GOOD
 
 
@@ -92,90 +96,116 @@ def _progress(items):
     return tqdm(items, unit="video", file=sys.stderr, disable=None)
 
 
-def _pieces(item, labeller, form):
-    """What an item of `find` is written as, piece by piece.
+def _pieces(item, label, form):
+    """What an item of `find` is written as, piece by piece, by what `label` says of it.
 
     Raises:
         VideoError: it cannot be labelled.
     """
     if isinstance(item, Failure):
         raise VideoError(item.error)
-    yield from to_text(item, labeller.label(item), form)
+    yield from to_text(item, label(item), form)
 
 
-def _write_table(found, labeller, form, output, resume) -> int:
-    """Writes all to one place: a file video by video, stdout as it comes; counts failures."""
-    done = _cut(output, form) if resume and output.exists() else set()
+def _name(item) -> str:
+    return item.video if isinstance(item, Failure) else item
+
+
+def _print(found, label, form) -> int:
+    """Prints all as it comes; counts failures."""
+
+    def write(text):
+        with tqdm.external_write_mode():  # not through the middle of the bar
+            print(printable(text), end="", flush=True)
+
     failures = 0
-    with _open(output, "a" if done else "w") if output else nullcontext(sys.stdout) as table:
-
-        def write(text):
-            with tqdm.external_write_mode(file=table):  # not through the middle of the bar
-                text = printable(text) if output is None else text
-                print(text, end="", file=table, flush=True)
-
-        if not done:
-            write(form.header)
-        for item in _progress(found):
-            name = item.video if isinstance(item, Failure) else item
-            if name in done:
-                continue
-            try:
-                pieces = _pieces(item, labeller, form)
-                for piece in pieces if output is None else ["".join(pieces)]:
-                    write(piece)
-            except VideoError as err:
-                failures += 1
-                if form.is_table:
-                    write(form.failure(name, str(err)))
-                else:
-                    tqdm.write(f"captioner: {err}", file=sys.stderr)
+    write(form.header)
+    for item in _progress(found):
+        try:
+            for piece in _pieces(item, label, form):
+                write(piece)
+        except VideoError as err:
+            failures += 1
+            if form.is_table:
+                write(form.failure(_name(item), str(err)))
+            else:
+                tqdm.write(f"captioner: {err}", file=sys.stderr)
     return failures
 
 
-def _cut(table: Path, form: Format) -> set[str]:
-    """Cuts the rows of the last video off, which may not be all; returns the other videos."""
-    with _open(table, "r") as lines:
-        rows = list(lines)[form.header.count("\n") :]
-    if rows and not rows[-1].endswith("\n"):
-        rows.pop()
+def _write_table(found, label, form, output, resume) -> int:
+    """Writes all to one file, in which a video has all of its rows or none; counts failures."""
+    done = _mend(output, form) if resume and output.exists() else set()
+    failures = 0
+    with output.open("r+b" if done else "w+b", buffering=0) as table:
+        if not done:
+            _append(table, form.header)
+        for item in _progress(found):
+            if _name(item) in done:
+                continue
+            try:
+                text = "".join(_pieces(item, label, form))
+            except VideoError as err:
+                failures += 1
+                text = form.failure(_name(item), str(err))
+            _append(table, text)
+    return failures
+
+
+def _append(table: io.RawIOBase, text: str):
+    """Appends all of a text or, for `_mend`, none: the first byte, which is no NUL, comes last.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    whole = text.encode("utf-8", "surrogateescape")  # the name of a file may be no UTF-8
+    start = table.seek(0, os.SEEK_END)
     try:
-        videos = [form.read_video(row) for row in rows]
+        table.truncate(start + len(whole))
+        for place, part in ((start + 1, whole[1:]), (start, whole[:1])):
+            table.seek(place)
+            while part:
+                part = part[table.write(part) :]
+    except OSError:
+        table.truncate(start)
+        raise
+
+
+def _mend(table: Path, form: Format) -> set[str]:
+    """Cuts off what was being appended when all ended; returns the videos that are there."""
+    with table.open("r+b") as file:
+        whole, torn, _ = file.read().partition(b"\0")
+        if torn:
+            file.truncate(len(whole))
+    *rows, rest = whole.decode("utf-8", "surrogateescape").split("\n")
+    try:
+        if rest:
+            raise ValueError("it ends within a row")
+        return {form.read_video(row) for row in rows[form.header.count("\n") :]}
     except (ValueError, KeyError, IndexError, TypeError) as err:
         raise CaptionerError(
             f"{table}: --resume cannot read it ({err}); name the output of the same command"
         ) from err
-    last = videos[-1:]
-    while videos and videos[-1:] == last:
-        videos.pop()
-    whole = form.header + "".join(rows[: len(videos)])
-    os.truncate(table, len(whole.encode("utf-8", "surrogateescape")))
-    return set(videos)
 
 
-def _open(file: Path, mode: str):
-    # The name of a file may be no UTF-8.
-    return file.open(mode, encoding="utf-8", errors="surrogateescape", newline="\n")
-
-
-def _write_files(found, labeller, form, folder, resume) -> int:
+def _write_files(found, label, form, folder, resume) -> int:
     """Writes a file a video, each there only when it is whole; counts failures."""
     folder.mkdir(parents=True, exist_ok=True)
     failures, taken = 0, Counter()
     for item in _progress(found):
-        stem = Path(item.video if isinstance(item, Failure) else item).stem
+        stem = Path(_name(item)).stem
         taken[stem] += 1
         file = folder / f"{stem}{f'-{taken[stem]}' if taken[stem] > 1 else ''}{form.suffix}"
         if resume and file.exists():
             continue
-        partial = file.with_name(f"partial.{file.name}")
+        unfinished = file.with_name(f"partial.{file.name}")
         try:
-            with _open(partial, "w") as text:
+            with unfinished.open("w", encoding="utf-8", newline="\n") as text:
                 text.write(form.header)
-                text.writelines(_pieces(item, labeller, form))
-            partial.replace(file)
+                text.writelines(_pieces(item, label, form))
+            unfinished.replace(file)
         except VideoError as err:
-            partial.unlink()
+            unfinished.unlink()
             failures += 1
             tqdm.write(f"captioner: {err}", file=sys.stderr)
     return failures

@@ -13,7 +13,7 @@ from .config import LabellingOptions
 from .label_folder import LabelFolder
 from .labelled import LabelledSegment, segments_of
 from .labelling import LabelModel
-from .video import stream_frames
+from .reading import Moments, Reader
 
 
 class Labeller:
@@ -57,13 +57,19 @@ class Labeller:
         options = options or found.labelling
         return cls(found.load_backbone(), found.load_model(), found.labels, options, found.name)
 
-    def label(self, video: str | Path) -> Iterator[LabelledSegment]:
+    def label(self, video: str | Path, reader: Reader | None = None) -> Iterator[LabelledSegment]:
         """Segments of a video, each as soon as it is known to have ended.
 
+        Args:
+            video: a file.
+            reader: reads it, in a child process that no file can take down with it; by default
+                this process does.
+
         Raises:
-            VideoError: the file is no video, or has no frame that can be decoded.
+            VideoError: the file is no video, has no frame that can be decoded, or asks for more
+                than the reader's limits.
         """
-        moments = self.probabilities(self._features(video))
+        moments = self.probabilities(self._features(video, reader))
         return segments_of(moments, self.labels, self.options, self.model.config.multi_label)
 
     def look(self, video: str | Path) -> np.ndarray:
@@ -74,9 +80,9 @@ class Labeller:
         """
         return np.stack(list(self.probabilities(self._features(video))))
 
-    def _features(self, video):
-        stream = stream_frames(video, self.options.fps, self.backbone.input_size)
-        frames = (frame for _, frame in stream)
+    def _features(self, video, reader=None):
+        request = Moments(str(video), self.options.fps, self.backbone.input_size)
+        frames = reader.read(request) if reader else request.parts()
         while batch := list(islice(frames, self.options.window)):
             yield from self.backbone(np.stack(batch))
 

@@ -172,8 +172,13 @@ class LSTM(_Recurrent):
 
     def step(self, inputs, state):
         """One step: `(batch_size, input_dim)`, `[h, c]` -> outputs `(batch_size, units)`, state."""
-        h, c = state
-        z = ops.matmul(inputs, self.kernel) + ops.matmul(h, self.recurrent_kernel) + self.bias
+        # Not through `__call__`, which would have cast the inputs and the weights.
+        h, c = (ops.cast(x, self.compute_dtype) for x in state)
+        x, kernel, bias, recurrent_kernel = (
+            ops.cast(x, self.compute_dtype)
+            for x in (inputs, self.kernel, self.bias, self.recurrent_kernel)
+        )
+        z = ops.matmul(x, kernel) + ops.matmul(h, recurrent_kernel) + bias
         _, h, c = lstm_gates(z, c)
         return h, [h, c]
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Self
 
+import numpy as np
+
 from .errors import VideoError
 from .segments import Stretch, read_segments
-from .video import Clip, read_frames
+from .video import Clip, read_frames, stream_frames
 
 MEGABYTE = 1 << 20
 OUT_OF_MEMORY = 77  # exit status of a child
@@ -23,7 +25,7 @@ class ReadingLimits:
     """What one file may use.
 
     Attributes:
-        seconds: until it has been read, or, in segments, until the next one.
+        seconds: until it has been read, or, in segments or moments, until the next one.
         memory: MB, beyond what the process that reads it needs itself.
     """
 
@@ -33,6 +35,19 @@ class ReadingLimits:
     def __post_init__(self):
         if not 0 < self.seconds < 1e6 or self.memory < 1:
             raise ValueError(f"expected seconds > 0 and memory >= 1 MB, received: {self}")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What to read of a video moment by moment: the arguments of `stream_frames`."""
+
+    video: str
+    fps: float
+    size: tuple[int, int] | None = None
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Reads the video: frame by frame, uint8 RGB, `(height, width, 3)`."""
+        return (frame for _, frame in stream_frames(self.video, self.fps, self.size))
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Reader:
                 start_new_session=True,  # Ctrl-C is for whoever started us
             )
 
-    def read(self, request: Request) -> Iterator[Clip | Stretch]:
+    def read(self, request: Request | Moments) -> Iterator[Clip | Stretch | np.ndarray]:
         """Reads a video.
 
         Raises:
@@ -170,7 +185,7 @@ def serve(file_descriptor: int, seconds: float, memory: int):
             _answer(connection, request, seconds, most)
 
 
-def _answer(connection: Connection, request: Request, seconds: float, most: float):
+def _answer(connection: Connection, request: Request | Moments, seconds: float, most: float):
     try:
         # The signal ends the process, wherever in a decoder it hangs.
         signal.setitimer(signal.ITIMER_REAL, seconds)

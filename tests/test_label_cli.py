@@ -1,16 +1,21 @@
 """From labels to a model to labelled videos, through the command line."""
 
 import csv
+import io
 import json
+import resource
+import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from captioner import cli
+from captioner import cli, label_cli
 from captioner.checkpoint import ModelFolder
 from captioner.errors import ModelError
 from captioner.label_folder import LabelFolder
+from captioner.labelled import LabelledSegment
 
 from .clips import write_clip
 
@@ -113,24 +118,120 @@ def test_subtitles_in_a_folder(folder, model, tmp_path, capsys):
     assert (tmp_path / "subtitles" / "0.vtt").read_text().startswith("WEBVTT\n\n1\n00:00:")
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_goes_on_where_it_was_stopped(form, folder, model, tmp_path, monkeypatch):
-    output = tmp_path / f"all.{form}"
-    paths = [folder / f"{number}.avi" for number in (0, 1, 2)]
-    arguments = ["label", *paths, "--model", model, "-o", output, "--format", form, "--resume"]
-    assert run(*arguments) == 0
-    whole = output.read_text()
-    # The last row of the second clip was being written.
-    lines = whole.splitlines(keepends=True)
-    second = max(n for n, line in enumerate(lines) if "1.avi" in line)
-    output.write_text("".join(lines[:second]) + lines[second][:10])
-    from captioner.labeller import Labeller
+class Killed(BaseException):
+    """What stands for a kill: no `except` of ours sees it."""
 
-    looked, label = [], Labeller.label
-    monkeypatch.setattr(Labeller, "label", lambda self, v: looked.append(v) or label(self, v))
+
+class Watched:
+    """A labeller that is quick, notes what it looks at, and has one label for each letter."""
+
+    def __init__(self):
+        self.looked = []
+
+    def label(self, video, reader=None):
+        self.looked.append(video)
+        yield from (LabelledSegment(x, n, n + 1, 0.5) for n, x in enumerate(Path(video).stem))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_killed_at_any_moment_it_goes_on(form, tmp_path, monkeypatch):
+    """Before and after every call of the system that changes the file."""
+    videos = [tmp_path / name for name in ("abc.avi", "ü.avi", "de.avi")]
+    output, labeller = tmp_path / f"all.{form}", Watched()
+    monkeypatch.setattr(label_cli, "load_labeller", lambda args: labeller)
+    arguments = ["label", *videos, "--model", "none", "-o", output, "--format", form]
     assert run(*arguments) == 0
-    assert output.read_text() == whole
-    assert looked == [str(path) for path in paths[1:]]
+    whole, looked = output.read_bytes(), list(labeller.looked)
+    assert whole.count(b"\n") == 6 + (form == "csv")
+    calls = 0
+
+    class Mortal(io.FileIO):
+        def truncate(self, size):
+            live()
+            return super().truncate(size)
+
+        def write(self, part):
+            live()
+            return super().write(part[: max(1, len(part) // 2)])  # bit by bit, as systems may
+
+    def live():
+        nonlocal calls
+        calls -= 1
+        if calls == 0:
+            raise Killed
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", **more: (
+            Mortal(self, mode) if more.get("buffering") == 0 else opened(self, mode, **more)
+        )
+    )  # fmt: skip
+    for death in range(1, 1000):
+        output.unlink(missing_ok=True)
+        labeller.looked.clear()
+        calls = death
+        try:
+            run(*arguments)
+        except Killed:
+            pass
+        else:
+            break
+        before = output.read_bytes().partition(b"\0")[0] if output.exists() else b""
+        assert whole.startswith(before)
+        finished = {str(video) for video in videos if video.name.encode() in before}
+        labeller.looked.clear()
+        assert run(*arguments, "--resume") == 0
+        assert output.read_bytes() == whole
+        assert labeller.looked == [video for video in looked if video not in finished]
+    assert death > 20
+
+
+def test_a_full_disk_leaves_what_was_whole(tmp_path, monkeypatch, capsys):
+    output, labeller = tmp_path / "all.jsonl", Watched()
+    monkeypatch.setattr(label_cli, "load_labeller", lambda args: labeller)
+    arguments = ["label", tmp_path / "a.avi", tmp_path / "bcdefg.avi", "--model", "none"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+        assert run(*arguments, "-o", output) == cli.WRONG_USAGE
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "all.jsonl: cannot be written: File too large" in capsys.readouterr().err
+    assert [json.loads(row)["label"] for row in output.read_text().splitlines()] == ["a"]
+
+
+def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(label_cli, "load_labeller", lambda args: Watched())
+    output = tmp_path / "all.jsonl"
+    for text in ('{"video": "a.avi"}\n{"vid', '["a.avi"]\n'):
+        output.write_text(text)
+        arguments = ["label", tmp_path / "b.avi", "--model", "none", "-o", output, "--resume"]
+        assert run(*arguments) == cli.WRONG_USAGE
+        assert "--resume cannot read it" in capsys.readouterr().err
+        assert output.read_text() == text
+
+
+def test_goes_on_with_the_real_model(folder, model, tmp_path):
+    output = tmp_path / "all.jsonl"
+    paths = [folder / f"{number}.avi" for number in (0, 1, 2)]
+    arguments = ["label", "--model", model, "-o", output, "--resume"]
+    assert run(*arguments, *paths[:2]) == 0
+    before = output.read_text()
+    assert run(*arguments, *paths) == 0
+    assert output.read_text().startswith(before)
+    assert {json.loads(row)["video"] for row in output.read_text().splitlines()} == set(
+        map(str, paths)
+    )
+
+
+def test_info(model, capsys):
+    assert run("info", model) == 0
+    told = capsys.readouterr().out
+    assert "colours" in told
+    assert "background, blue, red; one at a time" in told
+    assert "lstm, looking back" in told
 
 
 def test_evaluate_and_plot(folder, model, tmp_path, capsys):

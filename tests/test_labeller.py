@@ -11,6 +11,7 @@ from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import VideoError
 from captioner.labeller import Labeller
 from captioner.labelling import LabelModel
+from captioner.reading import Moments, Reader, ReadingLimits
 
 from .clips import numbered_frame, write_clip
 
@@ -36,20 +37,25 @@ def make(options=None, **changes):
 FEATURES = np.random.default_rng(3).normal(size=(40, 9)).astype("float32")
 
 
+def at_once(labeller, features):
+    """Probabilities by one call of the model."""
+    return ops.convert_to_numpy(ops.softmax(labeller.model(features[None])[0])[0])
+
+
 @pytest.mark.parametrize("encoder", ["lstm", "gru", "convolution"])
 @pytest.mark.parametrize("count", [40, 35, 7, 3])
 def test_causal_windows_equal_the_whole(encoder, count):
     labeller = make(encoder=encoder, encoder_layers=3)
-    whole, _ = labeller.model(FEATURES[None, :count])
+    whole = at_once(labeller, FEATURES[:count])
     windows = np.stack(list(labeller.probabilities(FEATURES[:count])))
-    np.testing.assert_allclose(windows, ops.softmax(whole)[0], atol=1e-5)
+    np.testing.assert_allclose(windows, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [40, 15, 14, 13, 8, 3])
 def test_centred_convolutions_equal_the_whole_with_enough_context(count):
     shape = {"encoder": "convolution", "encoder_layers": 3, "bidirectional": True}
     enough = make(LabellingOptions(window=7, context=2**3 - 1), **shape)
-    whole = ops.softmax(enough.model(FEATURES[None, :count])[0])[0]
+    whole = at_once(enough, FEATURES[:count])
     windows = np.stack(list(enough.probabilities(FEATURES[:count])))
     np.testing.assert_allclose(windows, whole, atol=1e-5)
     if count == 40:
@@ -62,7 +68,7 @@ def test_bidirectional_lstm_sees_what_its_context_holds():
     labeller = make(LabellingOptions(window=7, context=5), bidirectional=True)
     windows = np.stack(list(labeller.probabilities(FEATURES)))
     stretch = FEATURES[14 - 5 : 21 + 5]  # the third window and what lies around it
-    around = ops.softmax(labeller.model(stretch[None])[0])[0]
+    around = at_once(labeller, stretch)
     np.testing.assert_allclose(windows[14:21], around[5:12], atol=1e-5)
 
 
@@ -89,6 +95,22 @@ def test_segments_of_a_video(tmp_path):
 def test_what_is_no_video(tmp_path):
     with pytest.raises(VideoError, match="No such file"):
         next(make().label(tmp_path / "missing.mp4"))
+
+
+def test_reads_in_a_child_within_its_limits(tmp_path):
+    clip = write_clip(tmp_path / "a.avi", [numbered_frame(n) for n in range(0, 250, 5)])
+    labeller = make(LabellingOptions(fps=5, window=7))
+    labeller.labels = ("walk", *LABELS[1:])  # so that each moment is in a segment
+    with Reader() as reader:
+        here = list(labeller.label(clip))
+        assert list(labeller.label(clip, reader)) == here
+        assert here[-1].end == pytest.approx(5, abs=0.3)
+        with pytest.raises(VideoError, match="No such file"):
+            list(labeller.label(tmp_path / "missing.mp4", reader))
+        next(reader.read(Moments(str(clip), 5)))  # and no more
+        assert list(labeller.label(clip, reader)) == here
+    with Reader(ReadingLimits(seconds=1e-5)) as hasty, pytest.raises(VideoError, match="took long"):
+        list(labeller.label(clip, hasty))
 
 
 def test_memory_does_not_grow():

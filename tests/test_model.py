@@ -154,6 +154,21 @@ def test_order_of_frames_matters(model):
     assert np.abs(logits(features) - logits(features[:, ::-1].copy())).max() > 1e-3
 
 
+def test_captions_in_mixed_precision_are_those_of_float32(model, tmp_path):
+    model.save_weights(tmp_path / "model.weights.h5")
+    clips = [_features(np.random.default_rng(12), num_frames) for num_frames in (4, 2)]
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        mixed = CaptionModel(CONFIG)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.load_weights(tmp_path / "model.weights.h5")
+    for options in (DecodingOptions(beam_size=1, max_length=6), DecodingOptions(max_length=6)):
+        found, expected = (KerasEngine(one)(clips, options) for one in (mixed, model))
+        np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0.05)
+
+
 def test_features_without_regions():
     config = ModelConfig(vocab_size=11, feature_dim=6, units=8, embedding_dim=5)
     engine = KerasEngine(CaptionModel(config))

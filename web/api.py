@@ -8,7 +8,9 @@ import flask_smorest
 from flask import Flask, Response, current_app, request, send_file
 from flask_smorest import Blueprint
 
-from . import describe, formats, jobs, models, schemas, security, videos
+from captioner.labelled import FORMATS as LABEL_FORMATS
+
+from . import describe, formats, jobs, labels, models, schemas, security, videos
 from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
@@ -48,6 +50,17 @@ def _file(*types, status=200, description="The file"):
     if "application/json" in content:
         content["application/json"] = {"schema": {"type": "object"}}
     return blueprint.doc(responses={status: {"description": description, "content": content}})
+
+
+def _kinds(media_types):
+    """Says in the OpenAPI document that a file of one of these kinds is the answer."""
+
+    def decorate(view):
+        schema = {"type": "string", "enum": list(media_types)}
+        kind = {"in": "path", "name": "kind", "required": True, "schema": schema}
+        return blueprint.doc(parameters=[kind])(_file(*media_types.values())(view))
+
+    return decorate
 
 
 @blueprint.route("/health")
@@ -199,17 +212,7 @@ def frame(video, number):
 
 
 @blueprint.route("/videos/<string:video>/captions/<string:kind>")
-@blueprint.doc(
-    parameters=[
-        {
-            "in": "path",
-            "name": "kind",
-            "required": True,
-            "schema": {"type": "string", "enum": list(formats.MEDIA_TYPES)},
-        }
-    ]
-)
-@_file(*formats.MEDIA_TYPES.values())
+@_kinds(formats.MEDIA_TYPES)
 @_errors(404)
 def captions(video, kind):
     """Send the sentences as vtt, srt, json or txt"""
@@ -219,10 +222,22 @@ def captions(video, kind):
     if row["sentence"] is None:
         raise Refusal(404, "not_captioned", "This video has no sentence yet.")
     answer = Response(formats.write(get_db(), video, kind), mimetype=formats.MEDIA_TYPES[kind])
-    if "download" in request.args:
-        stem = row["name"].rpartition(".")[0] or row["name"]
-        answer.headers.set("Content-Disposition", "attachment", filename=f"{stem}.{kind}")
-    return answer
+    return _named(answer, f"{_stem(row)}.{kind}")
+
+
+@blueprint.route("/videos/<string:video>/labels/<string:kind>")
+@_kinds(formats.LABEL_MEDIA_TYPES)
+@_errors(404)
+def labels_file(video, kind):
+    """Send what holds when, as `captioner label` writes it: jsonl, csv, srt, vtt or audacity"""
+    row = videos.read(get_db(), video)
+    if kind not in formats.LABEL_MEDIA_TYPES:
+        raise not_found("format")
+    if labels.read(get_db(), video)["model"] is None:
+        raise Refusal(404, "not_labelled", "The moments of this video have no labels yet.")
+    text = formats.write_labels(get_db(), video, kind)
+    answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
+    return _named(answer, f"{_stem(row)}.labels{LABEL_FORMATS[kind].suffix}")
 
 
 @blueprint.route("/videos/<string:video>/sentences/<int:position>", methods=["PUT"])
@@ -253,16 +268,28 @@ def retry(video):
     return describe.video(get_db(), video)
 
 
+@blueprint.route("/videos/<string:video>/label", methods=["POST"])
+@blueprint.response(200, schemas.VideoDetails)
+@_errors(404, 409)
+def label(video):
+    """Label every moment of a video, maybe again"""
+    jobs.label(get_db(), config(), video)
+    return describe.video(get_db(), video)
+
+
 @blueprint.route("/export")
 @blueprint.arguments(schemas.Export, location="query")
 @_file("application/jsonl", "text/csv")
 @_errors()
 def export(query):
-    """Take sentences away as JSON Lines or CSV: of some videos, or of all that a search finds"""
+    """Take sentences or labels away as JSON Lines or CSV
+
+    Of some videos, or of all that a search finds.
+    """
     rows, _ = videos.find(
         get_db(),
         query["q"],
-        query.get("state", "done"),
+        query.get("state", "done" if query["content"] == "sentences" else None),
         query.get("corrected"),
         query["sort"],
         per_page=-1,
@@ -270,11 +297,11 @@ def export(query):
     wanted = set(query["id"])
     rows = [row for row in rows if not wanted or row["id"] in wanted]
     kind = query["format"]
-    answer = Response(
-        formats.export(get_db(), rows, kind),
-        mimetype={"jsonl": "application/jsonl", "csv": "text/csv"}[kind],
-    )
-    answer.headers.set("Content-Disposition", "attachment", filename=f"captions.{kind}")
+    is_labels = query["content"] == "labels"
+    text = (formats.export_labels if is_labels else formats.export)(get_db(), rows, kind)
+    answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
+    name = f"{'labels' if is_labels else 'captions'}.{kind}"
+    answer.headers.set("Content-Disposition", "attachment", filename=name)
     return answer
 
 
@@ -354,6 +381,25 @@ def discard(model):
 def recaption():
     """Caption all videos again that another model captioned; corrected sentences stand"""
     return {"count": jobs.retry_all(get_db(), models.active(get_db())["name"])}
+
+
+@blueprint.route("/relabel", methods=["POST"])
+@blueprint.response(200, schemas.Count)
+@_errors(409)
+def relabel():
+    """Label the moments of all videos that the label model has not labelled"""
+    return {"count": jobs.label_all(get_db(), config())}
+
+
+def _stem(row):
+    return row["name"].rpartition(".")[0] or row["name"]
+
+
+def _named(answer, name):
+    """A file to download under this name, if that was asked for."""
+    if "download" in request.args:
+        answer.headers.set("Content-Disposition", "attachment", filename=name)
+    return answer
 
 
 def _model(model):

@@ -10,7 +10,7 @@ from flask import Flask, current_app, g, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from . import api, database, models, pages, security
+from . import api, database, labels, models, pages, security
 from .config import WebConfig
 from .context import close_db
 from .errors import Refusal
@@ -36,6 +36,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     database.create(config.data)
     with closing(database.connect(config.data)) as db:
         models.add_named(db, config)
+        labels.add_named(db, config)
     security.protect(app, config)
     app.before_request(_start_clock)
     app.after_request(_stop_clock)
@@ -49,7 +50,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
 
     @app.cli.command("work")
     def work():
-        """Captions all that waits, then ends."""
+        """Captions and labels all that waits, then ends."""
         load = load_captioner if captioner is None else lambda *_: captioner
         with Worker(config, load) as worker:
             while worker.step():

@@ -23,6 +23,8 @@ class WebConfig:
         data: the folder of all videos, captions and models.
         model: a name or a model folder, used when it is named for the first time; others may be
             taught and adopted.
+        label_model: the folder of a model that labels moments, as `captioner train --task label`
+            writes it; None: videos are captioned only.
         host: the address to listen at.
         port: likewise; 0 takes a free one.
         token: what has to be told to be let in; None lets everyone in, on this machine only.
@@ -42,6 +44,7 @@ class WebConfig:
 
     data: Path = field(default_factory=default_data)
     model: str = DEFAULT_MODEL
+    label_model: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = field(default=None, repr=False)

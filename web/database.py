@@ -31,6 +31,7 @@ def create(data: Path) -> None:
     with closing(connect(data)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         try:
+            _migrate(db)
             db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
         except sqlite3.OperationalError as err:
             if "fts5" not in str(err):
@@ -39,6 +40,17 @@ def create(data: Path) -> None:
                 "the page needs an SQLite with full-text search (FTS5); TensorFlow's has none: "
                 "import sqlite3 before tensorflow, or install a Python whose sqlite3 has it"
             ) from err
+
+
+def _migrate(db):
+    """Makes way in a database from before there were labels for what replaces parts of it."""
+    columns = [column["name"] for column in db.execute("PRAGMA table_info(jobs)")]
+    if columns and "task" not in columns:
+        db.executescript(
+            "BEGIN; ALTER TABLE jobs ADD COLUMN task TEXT NOT NULL DEFAULT 'caption'; "
+            "DROP INDEX one_open_job; DROP VIEW library; DROP TRIGGER job_added; "
+            "DROP TRIGGER job_changed; COMMIT"
+        )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 
-from . import jobs, models, videos
+from . import jobs, labels, models, videos
 
 
 def video(db: sqlite3.Connection, video: str) -> dict:
@@ -23,6 +23,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
         | {
             "corrected": row["corrected"] is not None,
             "sentences": sentences,
+            "labelling": labels.read(db, video),
             "queue_place": jobs.queue_place(db, video),
         }
     )

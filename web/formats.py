@@ -6,13 +6,22 @@ import json
 import re
 import sqlite3
 
-from . import videos
+from captioner.labelled import FORMATS, LabelledSegment, to_text
+
+from . import labels, videos
 
 MEDIA_TYPES = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
     "json": "application/json",
     "txt": "text/plain",
+}
+LABEL_MEDIA_TYPES = {
+    "jsonl": "application/jsonl",
+    "csv": "text/csv",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "audacity": "text/plain",
 }
 COLUMNS = ("video", "caption", "start", "end", "duration", "model", "corrected")
 
@@ -71,6 +80,30 @@ def export(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
     writer.writeheader()
     writer.writerows({name: _harmless(cell) for name, cell in line.items()} for line in table)
     return out.getvalue()
+
+
+def write_labels(db: sqlite3.Connection, video: str, kind: str) -> str:
+    """The labels of a video's moments, written as `captioner label` does it."""
+    form = FORMATS[kind]
+    return form.header + _labels_text(db, videos.read(db, video), kind)
+
+
+def export_labels(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
+    """Those of rows of the library as `jsonl` or `csv`; videos that wait for them are left out."""
+    return FORMATS[kind].header + "".join(_labels_text(db, row, kind) for row in rows)
+
+
+def _labels_text(db, row, kind):
+    form, labelling = FORMATS[kind], labels.read(db, row["id"])
+    name = _harmless(row["name"]) if kind == "csv" else row["name"]
+    if labelling["model"] is None:
+        failed = labelling["state"] == "failed" and form.failure
+        return form.failure(name, labelling["error"]) if failed else ""
+    segments = [
+        LabelledSegment(found["label"], found["start"], found["end"], found["probability"])
+        for found in labelling["segments"]
+    ]
+    return "".join(to_text(name, segments, form))
 
 
 def clock(seconds: float, kind: str = "vtt") -> str:

@@ -1,4 +1,5 @@
-"""The queue: each uploaded video waits for its caption, first come, first served.
+"""The queue: each uploaded video waits for its caption, first come, first served; and where there
+is a model that labels moments, for its labels, when no other one waits for a caption.
 
 A job is claimed and finished in one transaction each. A worker that dies leaves its job
 `working`; the next worker, of which only one is alive at a time, puts it back.
@@ -9,10 +10,14 @@ import sqlite3
 import time
 
 from captioner.caption import Caption
+from captioner.labelled import LabelledSegment
 
+from . import labels
+from .config import WebConfig
 from .database import transaction
 from .errors import Refusal, not_found
 
+CAPTION, LABEL = "caption", "label"
 MAX_ATTEMPTS = 2
 _GAVE_UP = (
     "This video stopped the captioner twice, so it was left out. It may be damaged or ask for "
@@ -20,17 +25,23 @@ _GAVE_UP = (
 )
 
 
-def add(db: sqlite3.Connection, video: str) -> None:
+def add(db: sqlite3.Connection, video: str, task: str = CAPTION) -> None:
     """Puts a video at the end of the queue, unless it is in it already."""
     db.execute(
-        "INSERT INTO jobs (video, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        (video, time.time()),
+        "INSERT INTO jobs (video, task, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (video, task, time.time()),
     )
 
 
-def recover(db: sqlite3.Connection) -> None:
+def recover(db: sqlite3.Connection, config: WebConfig) -> None:
     """Puts back what a worker that died was working on; gives up what killed it twice."""
     with transaction(db):
+        if not config.label_model:  # any more
+            db.execute(
+                "UPDATE jobs SET state = 'cancelled', finished = ? "
+                "WHERE task = 'label' AND state IN ('waiting', 'working')",
+                (time.time(),),
+            )
         db.execute(
             "UPDATE jobs SET state = 'failed', error = ?, finished = ? "
             "WHERE state = 'working' AND attempts >= ?",
@@ -39,13 +50,22 @@ def recover(db: sqlite3.Connection) -> None:
         db.execute("UPDATE jobs SET state = 'waiting' WHERE state = 'working'")
 
 
-def claim(db: sqlite3.Connection) -> sqlite3.Row | None:
-    """Takes the first job that waits: its `number` and `video`; None if there is none."""
+def claim(db: sqlite3.Connection, task: str | None = None) -> sqlite3.Row | None:
+    """Takes the first job that waits, captions first: its `number`, `video` and `task`.
+
+    Args:
+        db: the database.
+        task: takes only a job of this one.
+
+    Returns:
+        None if none waits.
+    """
     row = db.execute(
-        "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = ? WHERE number = "
-        "(SELECT number FROM jobs WHERE state = 'waiting' ORDER BY number LIMIT 1) "
-        "RETURNING number, video",
-        (time.time(),),
+        "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = :now "
+        "WHERE number = (SELECT number FROM jobs WHERE state = 'waiting' "
+        "AND (:task IS NULL OR task = :task) ORDER BY task = 'label', number LIMIT 1) "
+        "RETURNING number, video, task",
+        {"now": time.time(), "task": task},
     ).fetchall()
     return row[0] if row else None
 
@@ -53,19 +73,26 @@ def claim(db: sqlite3.Connection) -> sqlite3.Row | None:
 def finish(db: sqlite3.Connection, number: int, caption: Caption) -> bool:
     """Keeps a caption; False if the job is no longer ours: cancelled, or its video deleted."""
     with transaction(db):
-        done = db.execute(
-            "UPDATE jobs SET state = 'done', error = NULL, finished = ? "
-            "WHERE number = ? AND state = 'working' RETURNING video",
-            (time.time(), number),
-        ).fetchall()
-        if not done:
+        video = _done(db, number)
+        if video is None:
             return False
-        [[video]] = done
         db.execute(
             "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
             (caption.duration, caption.model.partition("@")[0], json.dumps(_kept(caption)), video),
         )
         _say(db, video, caption)
+    return True
+
+
+def finish_labels(
+    db: sqlite3.Connection, number: int, model: str, segments: list[LabelledSegment]
+) -> bool:
+    """Keeps what `model` says of the moments of a video; False as `finish` does."""
+    with transaction(db):
+        video = _done(db, number)
+        if video is None:
+            return False
+        labels.keep(db, video, model, segments)
     return True
 
 
@@ -109,6 +136,35 @@ def retry_all(db: sqlite3.Connection, model: str) -> int:
     return len(rows)
 
 
+def label(db: sqlite3.Connection, config: WebConfig, video: str) -> None:
+    """Has every moment of a video labelled, maybe again.
+
+    Raises:
+        Refusal: 404; 409 if there is no model for it, or nothing to label, or it waits already.
+    """
+    _check_label_model(config)
+    with transaction(db):
+        if not labels.has_moments(db, video):
+            raise _wrong_state(db, video, "Only a video that is here as a whole has moments.")
+        if labels.read(db, video)["state"] in ("waiting", "working"):
+            raise _wrong_state(db, video, "This video is on its way already.")
+        add(db, video, LABEL)
+
+
+def label_all(db: sqlite3.Connection, config: WebConfig) -> int:
+    """Has all videos labelled that the label model has not labelled; how many there are.
+
+    Raises:
+        Refusal: 409: there is no such model.
+    """
+    _check_label_model(config)
+    with transaction(db):
+        found = labels.unlabelled(db, config)
+        for video in found:
+            add(db, video, LABEL)
+    return len(found)
+
+
 def overdue(db: sqlite3.Connection, seconds: float) -> sqlite3.Row | None:
     """The job, if there is one, that has been worked on for longer than this."""
     return db.execute(
@@ -121,10 +177,30 @@ def queue_place(db: sqlite3.Connection, video: str) -> int | None:
     """How many jobs come before that of this video; None if it does not wait."""
     return db.execute(
         "SELECT (SELECT count(*) FROM jobs AS other WHERE other.state IN ('waiting', 'working') "
-        "AND other.number < jobs.number) FROM jobs WHERE video = ? AND state = 'waiting' "
+        "AND other.task = jobs.task AND other.number < jobs.number) "
+        "FROM jobs WHERE video = ? AND state = 'waiting' AND task = 'caption' "
         "UNION ALL SELECT NULL",
         (video,),
     ).fetchone()[0]
+
+
+def _check_label_model(config):
+    if not config.label_model:
+        raise Refusal(
+            409,
+            "no_label_model",
+            "The server was started without a model that labels moments (--label-model).",
+        )
+
+
+def _done(db, number):
+    """The video of a job that is done with this; None if the job is no longer ours."""
+    rows = db.execute(
+        "UPDATE jobs SET state = 'done', error = NULL, finished = ? "
+        "WHERE number = ? AND state = 'working' RETURNING video",
+        (time.time(), number),
+    ).fetchall()
+    return rows[0]["video"] if rows else None
 
 
 def _wrong_state(db, video, message):

@@ -35,10 +35,14 @@ class Metrics:
 
     def collect(self):
         """Called by prometheus_client: what the database says at this moment."""
-        jobs = GaugeMetricFamily("captioner_jobs", "Jobs by state", labels=["state"])
+        jobs = GaugeMetricFamily(
+            "captioner_jobs", "Jobs by task and state", labels=["task", "state"]
+        )
         with closing(database.connect(self._config.data)) as db:
-            for state, count in db.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
-                jobs.add_metric([state], count)
+            for task, state, count in db.execute(
+                "SELECT task, state, count(*) FROM jobs GROUP BY task, state"
+            ):
+                jobs.add_metric([task, state], count)
             [videos, stored] = db.execute(
                 "SELECT count(*), coalesce(sum(received), 0) FROM videos"
             ).fetchone()

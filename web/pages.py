@@ -20,7 +20,7 @@ from flask import (
 )
 from markupsafe import Markup, escape
 
-from . import describe, jobs, models, security, videos
+from . import describe, jobs, labels, models, security, videos
 from .context import config, get_db
 from .database import connect
 from .errors import Refusal
@@ -28,6 +28,14 @@ from .errors import Refusal
 pages = Blueprint("pages", __name__)
 PER_PAGE = 24
 KINDS = {"srt": "SRT", "vtt": "WebVTT", "json": "JSON", "txt": "Text"}
+LABEL_KINDS = {
+    "jsonl": "JSONL",
+    "csv": "CSV",
+    "srt": "SRT",
+    "vtt": "WebVTT",
+    "audacity": "Audacity",
+}
+_TINTS, _WEAVES = 8, 4  # in the style sheet
 _STREAM_SECONDS = 60.0  # then the browser asks again, so that no thread is held for good
 _MAX_STREAMS = 8
 _streams = threading.BoundedSemaphore(_MAX_STREAMS)
@@ -47,6 +55,7 @@ def library():
         get_db(), query["q"][:200], state, corrected, query["sort"], min(page, 10**6), PER_PAGE
     )
     everything = get_db().execute("SELECT count(*) FROM videos").fetchone()[0]
+    has_labels = get_db().execute("SELECT EXISTS (SELECT 1 FROM labellings)").fetchone()[0]
     return render_template(
         "library.html",
         last_event=last,
@@ -57,6 +66,9 @@ def library():
         last_page=max(1, -(-total // PER_PAGE)),
         query=query,
         limits=config(),
+        has_labels=has_labels,
+        label_model=labels.model_name(config()),
+        unlabelled=len(labels.unlabelled(get_db(), config())) if config().label_model else 0,
     )
 
 
@@ -77,6 +89,12 @@ def video(video):
 def video_details(video):
     """What changes on a video's page when it is captioned."""
     return _video_page("video_details.html", video)
+
+
+@pages.get("/videos/<video>/timeline")
+def timeline(video):
+    """What changes on it when its moments are labelled, and leaves the player alone."""
+    return _video_page("timeline.html", video)
 
 
 @pages.post("/videos/delete")
@@ -188,6 +206,9 @@ def _video_page(template, video, **more):
         video=given,
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
         kinds=KINDS.items(),
+        timeline=labels.timeline(given["labelling"]["segments"], given["duration"]),
+        label_kinds=LABEL_KINDS.items(),
+        can_label=config().label_model and labels.has_moments(get_db(), video),
         **more,
     )
 
@@ -300,7 +321,14 @@ def polyline(points: list[dict], name: str) -> str:
     )
 
 
+def tint(colour: int) -> str:
+    """The classes of the colour of a label: where there are many, they also differ in pattern."""
+    weave, hue = divmod(colour - 1, _TINTS)
+    return f"tint-{hue} weave-{weave % _WEAVES}"
+
+
 FILTERS = {
+    "tint": tint,
     "clock": clock,
     "moment": moment,
     "day": day,

@@ -44,6 +44,7 @@ END;
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
+    task TEXT NOT NULL DEFAULT 'caption',  -- or label: every moment
     state TEXT NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'working', 'done', 'failed', 'cancelled')),
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -53,8 +54,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     finished REAL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
--- No video waits twice, whatever is clicked how often.
-CREATE UNIQUE INDEX IF NOT EXISTS one_open_job ON jobs (video)
+-- No video waits twice for the same, whatever is clicked how often.
+CREATE UNIQUE INDEX IF NOT EXISTS one_open_job ON jobs (video, task)
     WHERE state IN ('waiting', 'working');
 CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
 
@@ -65,8 +66,29 @@ CREATE VIEW IF NOT EXISTS library AS
         CASE WHEN received < size THEN 'uploading' ELSE jobs.state END AS state,
         sentences.text AS sentence, sentences.original, sentences.corrected
     FROM videos
-    LEFT JOIN jobs ON jobs.number = (SELECT max(number) FROM jobs WHERE video = videos.id)
+    LEFT JOIN jobs ON jobs.number = (
+        SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'caption')
     LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0;
+
+-- Which model labelled every moment of a video, and when what holds in it.
+CREATE TABLE IF NOT EXISTS labellings (
+    video TEXT PRIMARY KEY REFERENCES videos ON DELETE CASCADE,
+    model TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS segments (
+    video TEXT NOT NULL REFERENCES labellings ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    label INTEGER NOT NULL REFERENCES labels,
+    start REAL NOT NULL,               -- seconds
+    end REAL NOT NULL,
+    probability REAL NOT NULL,         -- the mean over its moments
+    PRIMARY KEY (video, position)
+) WITHOUT ROWID;
+-- Their numbers are their colours, in all videos and whichever model said them.
+CREATE TABLE IF NOT EXISTS labels (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
 
 CREATE TABLE IF NOT EXISTS models (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,15 +110,17 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_training ON models (1)
 -- What browsers are told as it happens.
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    topic TEXT NOT NULL,               -- video or model
+    topic TEXT NOT NULL,               -- video, label (of a video's moments) or model
     subject TEXT NOT NULL,             -- its id
     state TEXT NOT NULL
 );
 CREATE TRIGGER IF NOT EXISTS job_added AFTER INSERT ON jobs BEGIN
-    INSERT INTO events (topic, subject, state) VALUES ('video', new.video, new.state);
+    INSERT INTO events (topic, subject, state)
+    VALUES (iif(new.task = 'label', 'label', 'video'), new.video, new.state);
 END;
 CREATE TRIGGER IF NOT EXISTS job_changed AFTER UPDATE OF state ON jobs BEGIN
-    INSERT INTO events (topic, subject, state) VALUES ('video', new.video, new.state);
+    INSERT INTO events (topic, subject, state)
+    VALUES (iif(new.task = 'label', 'label', 'video'), new.video, new.state);
 END;
 CREATE TRIGGER IF NOT EXISTS video_gone AFTER DELETE ON videos BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', old.id, 'deleted');

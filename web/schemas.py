@@ -100,12 +100,31 @@ class VideoSchema(Schema):
     hits = fields.List(fields.Nested(Hit))
 
 
+class SegmentSchema(Schema):
+    """A stretch of a video in which a label holds."""
+
+    start = _number("Seconds")
+    end = _number("Seconds")
+    label = _text("What holds")
+    probability = _number("Of the label, the mean over the moments of the stretch")
+
+
+class Labelling(Schema):
+    """What holds when in a video; several labels may hold at once."""
+
+    state = _text("Of the job that labels it; null: there was none", allow_none=True)
+    error = _text("Why that came to nothing", allow_none=True)
+    model = _text("Which model labelled it; null: none has", allow_none=True)
+    segments = fields.List(fields.Nested(SegmentSchema), metadata={"description": "By start"})
+
+
 class VideoDetails(VideoSchema):
     """All that is known of a video."""
 
     sentences = fields.List(fields.Nested(Sentence))
     times = fields.List(fields.Float(), metadata={"description": "Of the frames, seconds"})
     candidates = fields.List(fields.Nested(CandidateSchema))
+    labelling = fields.Nested(Labelling)
 
 
 class Filter(Schema):
@@ -127,6 +146,11 @@ class Query(Filter):
 class Export(Filter):
     """What to take away."""
 
+    content = _text(
+        "Sentences, or the labels of moments",
+        load_default="sentences",
+        validate=validate.OneOf(("sentences", "labels")),
+    )
     format = _text("Of the file", load_default="jsonl", validate=validate.OneOf(("jsonl", "csv")))
     id = fields.List(
         _text("Id", validate=validate.Length(max=40)),
@@ -144,10 +168,11 @@ class Listing(Schema):
 
 
 class JobSchema(Schema):
-    """A video on its way to its sentence."""
+    """A video on its way to its sentence or its labels."""
 
     number = fields.Integer()
     video = _text("Its id")
+    task = _text("caption or label")
     state = _text("Of the job")
     attempts = fields.Integer()
     error = _text("Why it came to nothing", allow_none=True)
@@ -180,7 +205,7 @@ class Event(Schema):
     """Something changed."""
 
     number = fields.Integer()
-    topic = _text("video or model")
+    topic = _text("video, model, or label: of a video's moments")
     subject = _text("Its id")
     state = _text("What it is now")
 

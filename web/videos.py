@@ -14,7 +14,7 @@ import time
 import unicodedata
 from pathlib import Path
 
-from . import jobs
+from . import jobs, labels
 from .config import WebConfig
 from .database import transaction
 from .errors import Refusal, not_found
@@ -140,6 +140,8 @@ def append(
                 raise not_found()
             if end == row["size"]:
                 jobs.add(db, video)
+                if config.label_model and labels.has_moments(db, video):
+                    jobs.add(db, video, jobs.LABEL)
 
 
 def read(db: sqlite3.Connection, video: str) -> sqlite3.Row:

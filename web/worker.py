@@ -1,4 +1,4 @@
-"""The worker: a process that captions what waits in the queue, one video after the other.
+"""The worker: a process that captions and labels what waits in the queue, one after the other.
 
 Videos come from strangers and decoders are large, so this runs apart from the page: with a limit
 of memory, watched for time, and expected to die. `python -m web.worker` reads its configuration
@@ -21,6 +21,7 @@ from captioner.caption import Failure
 from captioner.checkpoint import ModelFolder
 from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
+from captioner.reading import Moments, Reader
 from captioner.segments import SHOTS
 
 from . import database, jobs, models, videos
@@ -41,23 +42,39 @@ def load_captioner(model: str, num_captions: int):
     return Captioner.load(model, replace(decoding, beam_size=beam_size, num_captions=num_captions))
 
 
+def load_labeller(model: str):
+    """Loads a model that labels every moment, and TensorFlow with it."""
+    with muted_stderr():
+        from captioner.labeller import Labeller
+
+        return Labeller.load(model)
+
+
 class Worker:
     """Does one job after the other.
 
     Args:
         config: of the server.
         load: gives a captioner for a model's path and a number of candidates.
+        load_labeller: gives a labeller for a model's path, when the first video is labelled.
     """
 
-    def __init__(self, config: WebConfig, load: Callable = load_captioner):
-        self.config, self.load = config, load
+    def __init__(
+        self,
+        config: WebConfig,
+        load: Callable = load_captioner,
+        load_labeller: Callable = load_labeller,
+    ):
+        self.config, self.load, self.load_labeller = config, load, load_labeller
         self.db = database.connect(config.data)
-        self.path = self.captioner = None
+        self.path = self.captioner = self.labeller = None
+        self.reader = Reader()  # of what is labelled
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.reader.close()
         self.db.close()
 
     def prepare(self) -> None:
@@ -71,21 +88,28 @@ class Worker:
             self.captioner = self.load(path, self.config.num_captions)
             self.path = path
 
-    def step(self) -> bool:
-        """Does the first job that waits; False if there is none."""
+    def step(self, task: str | None = None) -> bool:
+        """Does the first job that waits, of any task or of this one; False if there is none."""
+        broken = None
         try:
             self.prepare()
         except ModelError as err:
-            job = jobs.claim(self.db)
-            if job:
-                jobs.fail(self.db, job["number"], f"{err}; or go back to an earlier model")
-            return bool(job)
-        job = jobs.claim(self.db)
+            broken = ModelError(f"{err}; or go back to an earlier model")
+        job = jobs.claim(self.db, task)
         if job is None:
             return False
-        number, video = job
+        number, video, task = job
         try:
-            caption = self._look(video)
+            if task == jobs.LABEL:
+                is_wanted = self._label(number, video)
+            elif broken:
+                raise broken
+            else:
+                is_wanted = jobs.finish(self.db, number, self._look(video))
+            if not is_wanted:
+                _log.info("%s: no longer wanted", video)
+        except ModelError as err:
+            jobs.fail(self.db, number, str(err))
         except VideoError as err:
             # The path says nothing to whoever uploaded it, and the remedy is for a terminal.
             path = f"{videos.path_of(self.config, video)}: "
@@ -106,10 +130,23 @@ class Worker:
                 "The captioner stumbled over this video; the server's log says "
                 "where. Try again, or convert it to MP4 and upload that.",
             )
-        else:
-            if not jobs.finish(self.db, number, caption):
-                _log.info("%s: no longer wanted", video)
         return True
+
+    def _label(self, number, video):
+        if self.labeller is None:
+            self.labeller = self.load_labeller(self.config.label_model)
+        segments = list(self.labeller.label(videos.path_of(self.config, video), self))
+        return jobs.finish_labels(self.db, number, self.labeller.name, segments)
+
+    def read(self, request: Moments):
+        """Reads for the labeller; whoever waits for a caption meanwhile does not wait for hours."""
+        looked = time.monotonic()
+        for part in self.reader.read(request):
+            if time.monotonic() - looked > _IDLE:
+                while self.step(jobs.CAPTION):
+                    pass
+                looked = time.monotonic()
+            yield part
 
     def _look(self, video):
         path = videos.path_of(self.config, video)
@@ -121,11 +158,12 @@ class Worker:
         return caption if len(caption.segments) > 1 else replace(caption, segments=())
 
 
-def _limit_memory(more: int) -> None:
-    """Lets this process take so many bytes of address space more than it has now."""
+def _limit_memory(more: int | None) -> None:
+    """Lets this process take so many bytes of address space more than it has now, or any."""
     statm = Path("/proc/self/statm")
     if statm.exists():  # elsewhere than on Linux the limit is not kept either
-        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + more
+        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        limit = resource.RLIM_INFINITY if more is None else taken + more
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
@@ -134,25 +172,29 @@ def to_line(config: WebConfig) -> str:
     return json.dumps(asdict(config) | {"data": str(config.data)}) + "\n"
 
 
-def main(load: Callable = load_captioner) -> int:
+def main(load: Callable = load_captioner, load_labeller: Callable = load_labeller) -> int:
     """Works until stdin is closed."""
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
     given = json.loads(sys.stdin.readline())
     config = WebConfig(**given | {"data": Path(given["data"])})
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
-    def within_memory(path, num_captions):
-        captioner = load(path, num_captions)
-        _limit_memory(config.job_memory)
-        return captioner
+    def within_memory(load):
+        def loaded(*args):
+            _limit_memory(None)
+            model = load(*args)
+            _limit_memory(config.job_memory)
+            return model
+
+        return loaded
 
     with (config.data / "worker.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two would put back each other's jobs
         lock.truncate(0)
         lock.write(str(os.getpid()))  # for whoever wants to know
         lock.flush()
-        with Worker(config, within_memory) as worker:
-            jobs.recover(worker.db)
+        with Worker(config, within_memory(load), within_memory(load_labeller)) as worker:
+            jobs.recover(worker.db, config)
             while True:
                 if not worker.step():
                     time.sleep(_IDLE)

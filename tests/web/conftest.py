@@ -8,7 +8,7 @@ from web import create_app
 from web.config import WebConfig
 from web.worker import Worker
 
-from .fakes import FakeCaptioner
+from .fakes import FakeCaptioner, FakeLabeller
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -68,9 +68,9 @@ def send(client):
     return send
 
 
-def work(config, load):
+def work(config, load=FakeCaptioner.load, load_labeller=FakeLabeller.load):
     """Does all that waits."""
-    with Worker(config, load) as worker:
+    with Worker(config, load, load_labeller) as worker:
         while worker.step():
             pass
 

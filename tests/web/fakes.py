@@ -1,4 +1,4 @@
-"""A captioner that tells colours, and commands that stand in for training, without TensorFlow.
+"""Models that tell colours, and commands that stand in for training, without TensorFlow.
 
 python -m tests.web.fakes work: a worker process.
 python -m tests.web.fakes train BASE LABELS OUTPUT, or caption MODEL OUTPUT VIDEO...
@@ -11,18 +11,23 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from captioner.caption import Candidate, Caption, Failure
 from captioner.checkpoint import ModelFolder
+from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import ModelError, VideoError
+from captioner.label_folder import LabelFolder
+from captioner.labelled import LabelledSegment
 from captioner.video import read_frames
 from web import worker
 from web.teaching import Commands
 
 WORKER = (sys.executable, "-m", "tests.web.fakes", "work")
 DEADLY, GREEDY = b"kills the worker", b"wants four gigabytes"
+SPLIT = b"kills whoever labels it"
 LEARNED = "learned.json"
 
 
@@ -64,6 +69,39 @@ class FakeCaptioner:
         )
         times = tuple(map(float, clip.times))
         return Caption(str(video), candidates, clip.duration, self.name, times)
+
+
+class FakeLabeller:
+    """Has the colour that moves hold to the middle of a clip, and `late` from there on.
+
+    With `overlap` something `moves` all the time.
+    """
+
+    name = "moments"
+
+    def __init__(self, overlap=False):
+        self.overlap = overlap
+
+    @classmethod
+    def load(cls, path):
+        return cls(LabelFolder.open(path).model.multi_label)
+
+    def label(self, video, reader=None):
+        clip = read_frames(video, 4, (48, 64))
+        middle, end = clip.duration / 2, clip.duration
+        yield LabelledSegment(colour_of(clip.frames), 0.0, middle, 0.875)
+        yield LabelledSegment("late", middle, end, 0.5)
+        if self.overlap:
+            yield LabelledSegment("moves", 0.0, end, 0.75)
+
+
+def label_folder(path, multi_label=False):
+    """A folder as of a model that labels moments, without weights that mean anything."""
+    labels = ("background", "blue", "green", "red", "late", "moves")
+    config = LabelConfig(len(labels), 8, multi_label=multi_label)
+    folder = LabelFolder(path, config, "bundled", None, LabellingOptions(), labels)
+    folder.save(SimpleNamespace(save_weights=Path.touch))
+    return str(path)
 
 
 def colour_of(frames):
@@ -123,6 +161,19 @@ if __name__ == "__main__":
     if name == "work":
         delay = float(os.environ.get("FAKE_SECONDS", "0"))
 
+        def load_labeller(path):
+            labeller = FakeLabeller.load(path)
+            look = labeller.label
+
+            def label(video, reader=None):
+                time.sleep(delay)
+                if Path(video).read_bytes().endswith(SPLIT):
+                    os.kill(os.getpid(), 9)
+                return look(video)
+
+            labeller.label = label
+            return labeller
+
         def load(path, num_captions):
             captioner = FakeCaptioner.load(path, num_captions)
             look = captioner.caption
@@ -139,5 +190,5 @@ if __name__ == "__main__":
             captioner.caption = caption
             return captioner
 
-        worker.main(load)
+        worker.main(load, load_labeller)
     {"train": _train, "caption": _caption}.get(name, lambda: None)(*arguments)

@@ -17,6 +17,7 @@ from web.config import WebConfig
 
 from .browser import Person, chromium
 from .conftest import draw
+from .fakes import label_folder
 from .serving import serving
 
 
@@ -28,6 +29,7 @@ def main(folder: Path):
         clips += [draw(Path(data) / "blue.webm", "blue")]
         (Path(data) / "broken.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(300))
         config = WebConfig(data=Path(data) / "served", min_free=0)
+        config = replace(config, label_model=label_folder(Path(data) / "moments"))
         with serving(config) as url:
             browser = chromium()
             person = Person(browser, url)

@@ -1,6 +1,7 @@
 """Servers that run while a test does."""
 
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -9,6 +10,14 @@ from web.server import make_server
 from web.supervisor import Supervisor
 
 from .fakes import COMMANDS, WORKER
+
+
+def wait(until, seconds=20):
+    """Waits until it is so."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def test_server_sent_events(client, send, clips):
 def test_health_and_metrics(client, captioned, send, clips, config):
     assert client.get("/api/v1/health").json["status"] == "ok"
     text = client.get("/api/v1/metrics").get_data(as_text=True)
-    assert 'captioner_jobs{state="done"} 3.0' in text
+    assert 'captioner_jobs{state="done",task="caption"} 3.0' in text
     assert "captioner_videos 3.0" in text
     assert 'captioner_requests_total{endpoint="api.append",status="200"} 3.0' in text
     send(clips["red"])

@@ -1,6 +1,7 @@
 """A person's way through the page, in a real browser with the real processes behind it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import requests
@@ -12,6 +13,7 @@ from web.config import WebConfig
 
 from .browser import Person, chromium
 from .conftest import draw
+from .fakes import label_folder
 from .serving import serving
 
 
@@ -155,6 +157,73 @@ def test_from_the_first_video_to_an_own_model(person, files):
     person.see("#notices", "Deleted 1 video.")
 
     assert [text for text in person.complaints() if "415" not in text] == []
+
+
+def test_a_timeline_that_seeks(person, files, tmp_path, monkeypatch):
+    """By pointer and by keyboard alone; and labels that come leave the player alone."""
+    monkeypatch.setenv("FAKE_SECONDS", "0.7")  # so that what is being done is seen
+    browser, current = person.browser, "document.querySelector('video').currentTime"
+    config = WebConfig(data=tmp_path / "data", min_free=0)
+    config = replace(config, label_model=label_folder(tmp_path / "moments", multi_label=True))
+    with serving(config) as url:
+        person = Person(browser, url)
+        person.go("/")
+        person.all("#files")[0].send_keys(str(files / "red.webm"))
+        person.click(".card.done .sentence", "red")
+        person.see(".segment", "moves")
+        assert [row.get_attribute("aria-label") for row in person.all(".track")] == [
+            f"{label} over time" for label in ("red", "late", "moves")
+        ]
+        assert person.faults() == []
+        late = person.see(".segment", "late")
+        assert late.accessible_name == late.get_attribute("title")
+        assert late.accessible_name == "late, 0:00.8 to 0:01.6, 50 % probable"
+        browser.execute_script("document.querySelector('video').muted = true")
+        assert person.wait(f"{current} === 0")
+        late.click()
+        assert person.wait(current) > 0.75
+        person.wait("parseFloat(document.querySelector('.playhead').style.left) > 45")
+        person.see(".legend .now", "late")
+
+        # One row of bars is one stop; the arrows go on from there.
+        person.browser.execute_script("document.querySelector('video').pause()")
+        browser.execute_script(f"{current} = 1.5; document.querySelector('video').kept = true")
+        person.all(".track")[0].find_element("css selector", ".segment").send_keys(Keys.ENTER)
+        person.wait(f"{current} < 0.7")
+        red = browser.switch_to.active_element
+        red.send_keys(Keys.END)
+        assert browser.switch_to.active_element == red  # the only one of its row
+        person.click("summary", "As a list")
+        person.click(".timeline .seek", "0:00.8")
+        assert person.wait(f"{current} > 0.75 && {current}") > 0.75
+
+        person.click("#label")
+        person.see(".timeline .notice")
+        person.see("#label", "Label again")
+        assert person.wait("document.querySelector('video').kept")
+
+        # In one row, at a phone's width.
+        label_folder(tmp_path / "moments")
+        browser.get("about:blank")  # before the server goes
+    with serving(config) as url:
+        person = Person(browser, url)
+        metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        person.go("/")
+        person.click(".card.done .sentence", "red")
+        person.click("#label")
+        person.wait("document.querySelectorAll('.track').length === 1")
+        assert len(person.all(".segment")) == 2
+        person.all(".segment")[0].send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+        focused = browser.switch_to.active_element
+        assert focused.text == "late"
+        focused.send_keys(Keys.ENTER)
+        assert person.wait(f"{current} > 0.75 && {current}") > 0.75
+        assert person.wait("document.documentElement.scrollWidth <= innerWidth")
+        assert person.faults() == []
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.get("about:blank")
+    assert person.complaints() == []
 
 
 def test_no_fault_on_the_other_pages(person):

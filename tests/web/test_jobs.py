@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from web import create_app, database, jobs
@@ -8,6 +6,7 @@ from web.supervisor import Supervisor
 
 from .conftest import work
 from .fakes import COMMANDS, DEADLY, GREEDY, WORKER, FakeCaptioner
+from .serving import wait
 
 
 def test_first_come_first_served_with_places(client, send, clips):
@@ -75,7 +74,7 @@ def test_a_dead_workers_job_is_put_back_once(client, send, clips, config):
     for state in ("waiting", "failed"):
         assert jobs.claim(db)["video"] == video  # and dies
         assert jobs.claim(db) is None
-        jobs.recover(db)
+        jobs.recover(db, config)
         assert client.get(f"/api/v1/videos/{video}").json["state"] == state
     assert "twice" in client.get(f"/api/v1/videos/{video}").json["error"]
     db.close()
@@ -88,13 +87,6 @@ def test_no_video_waits_twice(client, send, clips, config):
     jobs.add(db, video)
     assert db.execute("SELECT count(*) FROM jobs").fetchone()[0] == 1
     db.close()
-
-
-def _wait(until, seconds=20):
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_killer_given_up(
@@ -113,9 +105,9 @@ def test_a_worker_that_is_killed_is_replaced_and_its_killer_given_up(
         return client.get(f"/api/v1/videos/{video}").json["state"]
 
     with Supervisor(config, WORKER, COMMANDS) as supervisor:
-        _wait(lambda: state(good[0]) == "done")
+        wait(lambda: state(good[0]) == "done")
         supervisor.process.kill()
-        _wait(lambda: state(last) == "done")
+        wait(lambda: state(last) == "done")
     assert [state(video) for video in good] == ["done"] * 4
     assert (state(deadly), state(greedy)) == ("failed", "failed")
     assert "more memory" in client.get(f"/api/v1/videos/{greedy}").json["error"]
@@ -133,5 +125,5 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path, clips, send, monkeypa
     client = create_app(config).test_client()
     video = send(clips["red"], client=client).json["id"]
     with Supervisor(config, WORKER, COMMANDS):
-        _wait(lambda: client.get(f"/api/v1/videos/{video}").json["state"] == "failed")
+        wait(lambda: client.get(f"/api/v1/videos/{video}").json["state"] == "failed")
     assert "longer than it may" in client.get(f"/api/v1/videos/{video}").json["error"]

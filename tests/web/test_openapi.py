@@ -9,8 +9,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from web import create_app
 from web.config import WebConfig
 
-from .conftest import draw
-from .fakes import FakeCaptioner
+from .conftest import draw, work
+from .fakes import label_folder
 
 # What is right in form is refused all the same where there is no room, or it is no video.
 _TOO_STRICT = [positive_data_acceptance]
@@ -18,14 +18,19 @@ _TOO_STRICT = [positive_data_acceptance]
 
 @pytest.fixture
 def described(tmp_path):
-    """An application with a video, and its document."""
-    config = WebConfig(data=tmp_path / "data", min_free=0, upload_rate="100000 per minute")
-    app = create_app(config, FakeCaptioner())
+    """An application with a video, captioned and labelled, and its document."""
+    config = WebConfig(
+        data=tmp_path / "data",
+        label_model=label_folder(tmp_path / "moments"),
+        min_free=0,
+        upload_rate="100000 per minute",
+    )
+    app = create_app(config)
     client = app.test_client()
     content = draw(tmp_path / "red.avi", "red").read_bytes()
     video = client.post("/api/v1/videos", json={"name": "red.avi", "size": len(content)}).json["id"]
     client.patch(f"/api/v1/videos/{video}/content", data=content, headers={"Upload-Offset": 0})
-    app.test_cli_runner().invoke(args=["work"])
+    work(config)
     described = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
 
     @described.hook
@@ -52,6 +57,8 @@ def test_every_operation_answers_as_it_says(described):
     }
     assert 200 in seen["GET /api/v1/videos/{video}"]
     assert 200 in seen["GET /api/v1/videos/{video}/captions/{kind}"]
+    assert 200 in seen["GET /api/v1/videos/{video}/labels/{kind}"]
+    assert 200 in seen["POST /api/v1/relabel"]
     assert 200 in seen["PUT /api/v1/videos/{video}/sentences/{position}"]
 
 

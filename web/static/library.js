@@ -1,4 +1,4 @@
-import { ask, attempt, listen } from './server.js';
+import { ask, attempt, listen, tell } from './server.js';
 import { enqueue, Upload } from './upload.js';
 
 const drop = document.getElementById('drop');
@@ -107,6 +107,14 @@ if (cards) {
     else if (topic === 'video' && (asked.has(video) || cardOf(video))) show(video);
   });
 }
+
+// Labels of moments
+
+document.getElementById('relabel')?.addEventListener('click', () => attempt(async () => {
+  const { count } = await ask('POST', '/api/v1/relabel');
+  document.getElementById('unlabelled').remove();
+  tell(`${count} ${count === 1 ? 'video is' : 'videos are'} labelled, one after the other.`);
+}));
 
 // Choosing several
 

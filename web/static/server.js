@@ -68,7 +68,7 @@ export function listen(onNews) {
     setTimeout(poll, 2000);
   };
   const source = new EventSource(`/events?after=${last}`);
-  for (const topic of ['video', 'model', 'beat']) {
+  for (const topic of ['video', 'label', 'model', 'beat']) {
     source.addEventListener(topic, (event) => hear(topic, event.lastEventId, event.data));
   }
   source.addEventListener('error', () => {

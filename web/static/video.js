@@ -46,10 +46,11 @@ const clicks = {
   '#keep': () => edit(false),
   '#original': () => correct(0, null),
   '.take': (button) => correct(0, button.dataset.text),
-  '.seek, .frame': (button) => seek(Number(button.dataset.time)),
+  '.seek, .frame, .segment': (button) => seek(Number(button.dataset.time)),
   '.word': hold,
   '#cancel': () => attempt(() => ask('POST', `${path}/cancel`)),
   '#retry': () => attempt(() => ask('POST', `${path}/retry`)),
+  '#label': () => attempt(() => ask('POST', `${path}/label`)),
   '#delete': () => document.getElementById('sure').showModal(),
 };
 details.addEventListener('click', (event) => {
@@ -123,7 +124,64 @@ for (const kind of ['mouseout', 'focusout']) {
   });
 }
 
+// The timeline
+
+const share = (seconds, tracks) => 100 * Math.min(1, seconds / tracks.dataset.end);
+
+function lay() {
+  const tracks = find('.tracks');
+  tracks?.querySelectorAll('.track').forEach((track) => {
+    track.querySelectorAll('.segment').forEach((segment, n) => {
+      const [start, end] = [segment.dataset.time, segment.dataset.end].map((time) => share(time, tracks));
+      segment.style.left = `${start}%`;
+      segment.style.width = `${end - start}%`;
+      segment.tabIndex = n ? -1 : 0; // a row of hundreds is one stop for Tab
+    });
+  });
+  follow();
+  showNow();
+}
+
+// Moves the playhead, as often as the screen is drawn while the video plays.
+let nextFrame = 0;
+function follow() {
+  cancelAnimationFrame(nextFrame);
+  const tracks = find('.tracks');
+  const player = find('#player');
+  if (!tracks || !player) return;
+  find('.playhead').style.left = `${share(player.currentTime, tracks)}%`;
+  if (!player.paused) nextFrame = requestAnimationFrame(follow);
+}
+
+// Marks in the legend what holds at this moment.
+function showNow() {
+  const now = find('#player')?.currentTime;
+  const holds = [...details.querySelectorAll('.segment')].filter(({ dataset }) => dataset.time <= now && now < dataset.end);
+  const colours = new Set(holds.map((segment) => segment.dataset.colour));
+  details.querySelectorAll('.legend li').forEach((entry) => entry.classList.toggle('now', colours.has(entry.dataset.colour)));
+}
+
+details.addEventListener('keydown', (event) => {
+  const segment = event.target.closest('.segment');
+  if (!segment) return;
+  const segments = [...segment.closest('.track').querySelectorAll('.segment')];
+  const place = segments.indexOf(segment);
+  const next = segments[{ ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: segments.length - 1 }[event.key]];
+  if (!next) return;
+  event.preventDefault();
+  segment.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+});
+details.addEventListener('input', (event) => {
+  if (event.target.id !== 'zoom') return;
+  const scroll = find('.timeline .scroll');
+  find('.tracks').style.width = `${100 * event.target.value}%`;
+  scroll.scrollLeft = find('.playhead').offsetLeft - scroll.clientWidth / 2;
+});
+
 function begin() {
+  lay();
   const looked = find('#looked');
   attention = looked ? JSON.parse(looked.dataset.attention) : [];
   held = null;
@@ -136,7 +194,10 @@ function begin() {
   player.addEventListener('error', fail);
   player.addEventListener('loadedmetadata', () => { if (!player.videoWidth) fail(); });
   if (player.error) fail();
+  player.addEventListener('play', follow);
   player.addEventListener('timeupdate', () => {
+    if (player.paused) follow();
+    showNow();
     const items = [...details.querySelectorAll('.stretches li')];
     const now = items.findLast((item) => item.querySelector('.seek').dataset.time <= player.currentTime);
     items.forEach((item) => item.classList.toggle('now', item === now));
@@ -147,7 +208,13 @@ begin();
 const start = /^#t=([\d.]+)$/.exec(location.hash);
 if (start) find('#player')?.addEventListener('loadedmetadata', (event) => { event.target.currentTime = start[1]; });
 listen((topic, subject, state) => {
-  if (topic !== 'video' || subject !== video) return;
+  if (subject !== video) return;
+  const timeline = find('#timeline');
+  if (topic === 'label' && timeline) {
+    // Apart from the rest: the video may be playing, or a sentence being corrected.
+    attempt(() => refresh(timeline, `/videos/${video}/timeline`).then((swapped) => swapped && lay()));
+  }
+  if (topic !== 'video') return;
   if (state === 'deleted') location.assign('/');
   else if (state !== 'corrected' || !document.activeElement?.matches('.bare, #text')) update();
 });
