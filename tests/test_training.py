@@ -105,6 +105,25 @@ def test_new_words_begin_without_changing_what_is_said():
     assert after.shape[-1] == len(words)
 
 
+def test_a_model_that_learns_motion_begins_as_it_was():
+    config = ModelConfig(vocab_size=9, feature_dim=4, num_regions=4, units=8, embedding_dim=5)
+    keras.utils.set_random_seed(20)
+    base, model = CaptionModel(config), CaptionModel(replace(config, motion_dim=6))
+    rng = np.random.default_rng(20)
+    base.set_weights([rng.normal(0, 0.5, w.shape) for w in base.get_weights()])
+    transfer(base, model, seed=1)
+    inputs = {
+        "features": rng.normal(size=(3, 3, 4, 4)).astype(np.float32),
+        "sequence_length": np.array([3, 1, 2], np.int32),
+        "token_ids": rng.integers(3, 9, (3, 6)).astype(np.int32),
+    }
+    np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(base(inputs)), atol=1e-6)
+    again = CaptionModel(replace(config, motion_dim=6))
+    transfer(model, again, seed=1)
+    for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def _train(output, labels, cnn, *options):
     command = [sys.executable, "-m", "captioner.cli", "train", str(labels), "--output", str(output)]
     command += ["--cnn", str(cnn), "--batch-size", "2", "--epochs", "75", *map(str, options)]

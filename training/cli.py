@@ -23,6 +23,7 @@ from .manifest import read_labels
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
+MOTION_DIM = 64  # of models that do not have one of their own
 PATIENCE = {"caption": 5, "label": 10}
 
 
@@ -77,7 +78,7 @@ def add_train(commands):
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
-    parser.add_argument("--views", type=int, default=0, help="moving clips made of each still")
+    parser.add_argument("--views", type=int, default=0, help="further views of each clip, and moving crops of each still")
     parser.add_argument(
         "--scheduled-sampling",
         type=float,
@@ -174,7 +175,8 @@ def _train(args) -> int:
     model = CaptionModel(folder.model)
     if base is not None:
         transfer(base.load_model(), model, args.seed)
-    for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
+    looking = (model.projection, *model.encoder, *[model.motion] * bool(model.motion))
+    for layer in looking if args.freeze_encoder else ():
         layer.trainable = False
     train(model, batches, validation, options, work / "state")
     folder.save(model, weights, args.half)
@@ -204,7 +206,8 @@ def _begin(args, base: ModelFolder | None, clips):
     captions = (caption for clip in clips for caption in clip.captions)
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
-        config = replace(base.model, vocab_size=len(vocabulary))
+        motion_dim = base.model.motion_dim or (0 if args.freeze_encoder else MOTION_DIM)
+        config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
         folder = replace(base, path=args.output, model=config, vocabulary=vocabulary)
         return folder, base.load_backbone(), weights
@@ -213,7 +216,7 @@ def _begin(args, base: ModelFolder | None, clips):
     backbone = load_backbone(name, cnn, weights)
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
-    config = ModelConfig(len(vocabulary), feature_dim, *num_regions)
+    config = ModelConfig(len(vocabulary), feature_dim, *num_regions, motion_dim=MOTION_DIM)
     sampling, decoding = SamplingOptions(), DecodingOptions()
     folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
     return folder, backbone, weights

@@ -18,10 +18,11 @@ def grow_vocabulary(
 
 
 def transfer(base: CaptionModel, model: CaptionModel, seed: int):
-    """Gives `model` the weights of `base`, whose shape it has but for further words.
+    """Gives `model` the weights of `base`, whose shape it has but for further words and motion.
 
-    A new word begins near the mean of the old ones, as likely to be said as their median, so
-    that all that `base` says stays as it was until something is learned.
+    A new word begins near the mean of the old ones, as likely to be said as their median, and
+    motion, where `base` had no `motion_dim`, as nothing, so that all that `base` says stays as it
+    was until something is learned.
 
     Args:
         base: the trained model.
@@ -29,7 +30,7 @@ def transfer(base: CaptionModel, model: CaptionModel, seed: int):
         seed: of the small differences between new words.
     """
     rng = np.random.default_rng(seed)
-    for old, new in zip(base.weights, model.weights, strict=True):
+    for old, new in zip(base.weights, model.weights):  # those of motion come last
         values = keras.ops.convert_to_numpy(old)
         num_new = new.shape[0] - len(values)
         if num_new:
