@@ -697,7 +697,7 @@ def test_motion_by_hand():
     kernel = np.zeros((3, 3, 2, 1))
     kernel[1, 1, 0] = 2  # what came to a region from the frame before
     kernel[1, 2, 1] = -1  # what goes from its right neighbour to the frame after
-    motion.set_weights([[[1.0]], kernel, [[1.0]]])
+    motion.set_weights([np.ones((1, 1)), kernel, np.ones((1, 1))])
     features = np.zeros((1, 4, 4, 1), "float32")
     features[0, 1, 0] = features[0, 2, 1] = 1
     moved = np.asarray(motion(features, np.array([3])))[0, :, :, 0]

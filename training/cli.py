@@ -78,7 +78,12 @@ def add_train(commands):
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
-    parser.add_argument("--views", type=int, default=0, help="further views of each clip, and moving crops of each still")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        help="further views of each clip to learn from",
+    )
     parser.add_argument(
         "--scheduled-sampling",
         type=float,

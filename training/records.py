@@ -210,22 +210,26 @@ def _read_missing(clip, store, sampling, size, views, seed):
     missing = [key for key in keys if key not in store]
     if not missing:
         return keys, {}
-    num_frames = sampling.num_frames
-    frames = read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
+    frames = read_frames(clip.path, sampling.num_frames, size, clip.start, clip.end).frames
     sequences = {keys[0]: frames}
     if missing != keys[:1]:
-        still = len(frames) == 1
-        # Frames of a video between those, and a little larger than a view that is a part of them.
-        many, larger = (1, None) if still else (3 * num_frames, tuple(5 * side // 4 for side in size))
-        source = read_frames(clip.path, many, larger, clip.start, clip.end).frames
-        for view in keys[1:]:
-            rng = np.random.default_rng(int(view, 16))
-            if still:
-                count = rng.integers(1, num_frames + 1)
-                sequences[view] = moving_crop(source[0], count, size, rng)
-            else:
-                sequences[view] = shaken(source, len(frames), size, rng)
+        sequences |= _draw_views(clip, keys[1:], len(frames), sampling.num_frames, size)
     return keys, {key: sequences[key] for key in missing}
+
+
+def _draw_views(clip, keys, num_frames, most_frames, size):
+    """The frames of further views of a clip that has `num_frames`, each by its key, its seed."""
+    rngs = {key: np.random.default_rng(int(key, 16)) for key in keys}
+    if num_frames == 1:
+        [picture] = read_frames(clip.path, 1).frames
+        return {
+            key: moving_crop(picture, rng.integers(1, most_frames + 1), size, rng)
+            for key, rng in rngs.items()
+        }
+    # More moments than a view has, and larger than it, for it is a part of them.
+    larger = tuple(5 * side // 4 for side in size)
+    frames = read_frames(clip.path, 3 * most_frames, larger, clip.start, clip.end).frames
+    return {key: shaken(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 
 def _look(backbone, sequences: dict[str, np.ndarray], store):
