@@ -23,8 +23,8 @@ from .manifest import read_labels
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
-MOTION_DIM = 64  # of models that do not have one of their own
 PATIENCE = {"caption": 5, "label": 10}
+MOTION_DIM = 64  # of models that do not have one of their own
 
 
 def add_train(commands):
