@@ -36,7 +36,7 @@ COLOURS = {  # BGR
     "yellow": (40, 220, 230),
 }
 SHAPES = {
-    "ball": None,
+    "ball": None,  # it is round
     "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
     "triangle": [(0, -1), (1, 1), (-1, 1)],
 }
@@ -46,6 +46,7 @@ SPEEDS = {"slowly": (0.25, 0.35), "quickly": (0.85, 1.0)}
 SHARED = (0.5, 0.9)  # and in its half of a clip otherwise
 SIDE, RADIUS = 160, 28  # pixels
 NUM_FRAMES, FPS = 24, 10
+SHIFT = 4  # bits of a pixel's fraction
 NUM_TRAIN, NUM_TEST = 200, 40
 
 
@@ -132,13 +133,21 @@ def _way(event, place, num_events, rng):
 
 
 def _draw(frame, event, centre):
-    colour, shift = COLOURS[event.colour], 4
-    if SHAPES[event.shape] is None:
-        x, y = (centre * 2**shift).astype(int).tolist()
-        cv2.circle(frame, (x, y), RADIUS << shift, colour, -1, cv2.LINE_AA, shift)
-    else:
-        points = (centre + RADIUS * np.array(SHAPES[event.shape])) * 2**shift
-        cv2.fillPoly(frame, [points.astype(np.int32)], colour, cv2.LINE_AA, shift)
+    colour, corners = np.array(COLOURS[event.colour]), SHAPES[event.shape]
+    if corners is not None:
+        points = _fixed(centre + RADIUS * np.array(corners))
+        cv2.fillPoly(frame, [points], colour.tolist(), cv2.LINE_AA, SHIFT)
+        return
+    for depth in np.linspace(0, 0.9, 12):  # towards the light at the top left
+        shade = np.minimum(colour * (0.45 + 0.55 * depth) + 120 * depth**2, 255)
+        place = _fixed(centre - 0.4 * depth * RADIUS).tolist()
+        radius = int(_fixed((1 - depth) * RADIUS))
+        cv2.circle(frame, place, radius, shade.tolist(), -1, cv2.LINE_AA, SHIFT)
+
+
+def _fixed(pixels):
+    """Pixels as OpenCV takes fractions of them."""
+    return np.round(pixels * 2**SHIFT).astype(np.int32)
 
 
 def draw_world(folder: Path, seed: int = 1) -> Path:
