@@ -19,7 +19,7 @@ from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
 from training.manifest import LabelledClip, read_labels
-from training.records import moving_crop, read_records, shaken, write_records
+from training.records import another_view, moving_crop, read_records, write_records
 from training.store import FeatureStore, content_digest
 
 from .conftest import SENTENCES, TINY_CNN
@@ -41,11 +41,11 @@ def test_moving_crop_moves_over_the_picture():
     assert set(mirrored) == {True, False}
 
 
-def test_shaken_views_move_as_their_clip_does():
+def test_views_of_a_video_move_as_their_clip_does():
     frames = np.full((12, 40, 50, 3), 100, np.uint8)
     for number, frame in enumerate(frames):
         frame[10:20, 3 * number : 3 * number + 10, 0] = 250
-    views = [shaken(frames, 4, (32, 32), np.random.default_rng(seed)) for seed in range(9)]
+    views = [another_view(frames, 4, (32, 32), np.random.default_rng(seed)) for seed in range(9)]
     for view in views:
         assert view.shape == (4, 32, 32, 3)
         assert view.dtype == np.uint8
@@ -53,12 +53,14 @@ def test_shaken_views_move_as_their_clip_does():
         places = (redness * np.arange(32)).sum((1, 2)) / redness.sum((1, 2))
         assert (np.diff(places) > 0).all()
     assert len({view.tobytes() for view in views}) == 9
-    np.testing.assert_array_equal(shaken(frames, 4, (32, 32), np.random.default_rng(8)), views[8])
+    np.testing.assert_array_equal(
+        another_view(frames, 4, (32, 32), np.random.default_rng(8)), views[8]
+    )
 
 
 def test_short_videos_have_views_of_all_their_frames():
     frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((40, 40, 3), 60, np.uint8)
-    view = shaken(frames, 3, (32, 32), np.random.default_rng(1))
+    view = another_view(frames, 3, (32, 32), np.random.default_rng(1))
     assert (np.diff(view.mean((1, 2, 3))) > 30).all()
 
 

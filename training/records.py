@@ -58,7 +58,7 @@ def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Gener
     return np.stack(frames)
 
 
-def shaken(frames: np.ndarray, num_frames: int, size, rng: np.random.Generator):
+def another_view(frames: np.ndarray, num_frames: int, size, rng: np.random.Generator):
     """Another view of a clip: a part of each frame, other moments, another light.
 
     It is never mirrored, for then what goes left would go right.
@@ -229,7 +229,7 @@ def _draw_views(clip, keys, num_frames, most_frames, size):
     # More moments than a view has, and larger than it, for it is a part of them.
     larger = tuple(5 * side // 4 for side in size)
     frames = read_frames(clip.path, 3 * most_frames, larger, clip.start, clip.end).frames
-    return {key: shaken(frames, num_frames, size, rng) for key, rng in rngs.items()}
+    return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 
 def _look(backbone, sequences: dict[str, np.ndarray], store):
