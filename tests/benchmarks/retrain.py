@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from captioner.vocabulary import tokenize
+from training.manifest import read_labels
 
 COLOURS = {  # BGR
     "red": (40, 40, 220),
@@ -47,7 +48,8 @@ SHARED = (0.5, 0.9)  # and in its half of a clip otherwise
 SIDE, RADIUS = 160, 28  # pixels
 NUM_FRAMES, FPS = 24, 10
 SHIFT = 4  # bits of a pixel's fraction
-NUM_TRAIN, NUM_TEST = 200, 40
+NUM_TRAIN, NUM_TEST, NUM_REPLAY = 200, 40, 3000
+OPTIONS = "--views 8 --batch-size 32 --epochs 6 --replay-share 0.5".split()
 
 
 @dataclass(frozen=True)
@@ -166,15 +168,15 @@ def draw_world(folder: Path, seed: int = 1) -> Path:
     return labels
 
 
-def draw_replay(labels: Path, folder: Path, num_clips: int, seed: int = 1) -> Path:
+def draw_replay(labels: Path, folder: Path, seed: int = 1) -> Path:
     """Labels of some clips of the split train of others."""
-    rows = [json.loads(line) for line in labels.read_text().splitlines()]
-    rows = [row for row in rows if row["split"] == "train"]
-    chosen = np.random.default_rng(seed).permutation(len(rows))[:num_clips]
-    for row in (chosen := [rows[place] for place in chosen]):
-        row["image"] = str(labels.parent / row["image"])
+    clips = read_labels(labels, "train")
+    rows = [
+        {"image": str(clips[place].path), "captions": clips[place].captions, "split": "train"}
+        for place in np.random.default_rng(seed).permutation(len(clips))[:NUM_REPLAY]
+    ]
     replay = folder / "replay.jsonl"
-    replay.write_text("\n".join(map(json.dumps, chosen)) + "\n")
+    replay.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return replay
 
 
@@ -197,19 +199,17 @@ def main():
     shared = Path(__file__).resolve().parents[2].parent / "shared/data/images.jsonl"
     parser.add_argument("--base", default="default")
     parser.add_argument("--old-labels", type=Path, default=shared if shared.exists() else None)
-    parser.add_argument("--replay-clips", type=int, default=3000)
-    parser.add_argument("--views", type=int, default=7)
     parser.add_argument("--keep", type=Path, help="folder to work in; default: a temporary one")
     parser.add_argument("options", nargs="*", help="further ones of captioner train, after --")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         labels, model = draw_world(folder / "world"), folder / "model"
-        options = ["--base", args.base, "--views", args.views, *args.options]
+        options = ["--base", args.base, *OPTIONS]
         if args.old_labels:
-            options += ["--replay", draw_replay(args.old_labels, folder, args.replay_clips)]
+            options += ["--replay", draw_replay(args.old_labels, folder)]
         started = perf_counter()
-        captioner("train", labels, "--output", model, *options)
+        captioner("train", labels, "--output", model, *options, *args.options)
         result = {"seconds": round(perf_counter() - started)}
         rows = evaluate(model, labels, "test", folder)["clips"]
         right = [tokenize(row["caption"]) == tokenize(row["captions"][0]) for row in rows]
