@@ -15,11 +15,11 @@ import pytest
 from captioner import Captioner
 from captioner.checkpoint import ModelFolder
 from captioner.cli import main
-from captioner.config import ModelConfig
+from captioner.config import DecodingOptions, ModelConfig
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 from training.trainer import ScheduledSampling, caption_loss
-from training.transfer import grow_vocabulary, transfer
+from training.transfer import grow_vocabulary, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -103,6 +103,16 @@ def test_new_words_begin_without_changing_what_is_said():
     before, after = np.asarray(base(inputs)), np.asarray(model(inputs))
     np.testing.assert_allclose(after[..., : len(old_words)], before, atol=1e-6)
     assert after.shape[-1] == len(words)
+
+
+def test_a_search_may_say_what_people_say():
+    forbidding = DecodingOptions(no_repeat_ngram_size=2)
+    plain = 99 * ["a dog runs over the grass"]
+    twice = "a ball rolls to the left then a ball rolls to the right"
+    assert permit_repetition(forbidding, [*plain, twice]) == forbidding  # one in a hundred
+    assert permit_repetition(forbidding, [*plain, twice, twice]).no_repeat_ngram_size == 6
+    assert permit_repetition(DecodingOptions(), [twice]) == DecodingOptions()
+    assert permit_repetition(forbidding, ["the the the"]).no_repeat_ngram_size == 3
 
 
 def test_a_model_that_learns_motion_begins_as_it_was():

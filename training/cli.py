@@ -206,15 +206,18 @@ def _begin(args, base: ModelFolder | None, clips):
     """The model folder to be, its backbone, and the file of that one's weights."""
     from captioner.backbones import load_backbone
 
-    from .transfer import grow_vocabulary
+    from .transfer import grow_vocabulary, permit_repetition
 
-    captions = (caption for clip in clips for caption in clip.captions)
+    captions = [caption for clip in clips for caption in clip.captions]
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
         motion_dim = base.model.motion_dim or (0 if args.freeze_encoder else MOTION_DIM)
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
-        folder = replace(base, path=args.output, model=config, vocabulary=vocabulary)
+        decoding = permit_repetition(base.decoding, captions)
+        folder = replace(
+            base, path=args.output, model=config, decoding=decoding, vocabulary=vocabulary
+        )
         return folder, base.load_backbone(), weights
     name = args.backbone or "bundled"
     cnn, weights = _bundled_cnn(args.cnn) if name == "bundled" else (None, None)

@@ -1,12 +1,14 @@
 """What a trained model hands on to one that learns more words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
 
+from captioner.config import DecodingOptions
 from captioner.model import CaptionModel
-from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
+from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
 
 
 def grow_vocabulary(
@@ -15,6 +17,26 @@ def grow_vocabulary(
     """The old words under their old token ids, then the new ones, the most frequent first."""
     said = Vocabulary.build(captions, min_count).tokens[len(SPECIAL_TOKENS) :]
     return Vocabulary([*vocabulary.tokens, *(word for word in said if word not in vocabulary)])
+
+
+def permit_repetition(
+    decoding: DecodingOptions, captions: Sequence[str], most: float = 0.01
+) -> DecodingOptions:
+    """A search that can say what people say.
+
+    A base may forbid n-grams that come twice; where more than a share `most` of the captions have
+    such ones, the least longer n-grams are forbidden of which that is not so.
+    """
+    size = decoding.no_repeat_ngram_size
+    sentences = [tokenize(caption) for caption in captions]
+    while size and np.mean([_repeats(words, size) for words in sentences]) > most:
+        size += 1
+    return replace(decoding, no_repeat_ngram_size=size)
+
+
+def _repeats(words, size):
+    ngrams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+    return len(set(ngrams)) < len(ngrams)
 
 
 def transfer(base: CaptionModel, model: CaptionModel, seed: int):
