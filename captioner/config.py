@@ -1,6 +1,7 @@
 """Every choice a model or a caption depends on: frozen dataclasses, checked when made."""
 
 from dataclasses import dataclass
+from math import isqrt
 
 ENCODERS = ("lstm", "gru", "convolution")
 ATTENTIONS = ("additive", "multiplicative", "multi-head")
@@ -83,6 +84,8 @@ class ModelConfig:
         encoder_layers: how many of them lie on one another; of convolutions, each looks twice
             as far as the one before.
         bidirectional: whether a frame's memory knows what comes after it too.
+        motion_dim: width of what compares each frame with its neighbours, region by region of
+            a square of them; 0: nothing does, as in models of before.
         attention: `additive`, `multiplicative` or `multi-head`.
         dropout: share of values dropped while training, 0 <= dropout < 1.
     """
@@ -95,6 +98,7 @@ class ModelConfig:
     encoder: str = "lstm"
     encoder_layers: int = 1
     bidirectional: bool = False
+    motion_dim: int = 0
     attention: str = "multiplicative"
     dropout: float = 0.3
 
@@ -113,6 +117,13 @@ class ModelConfig:
             value = getattr(self, name)
             _expect(value in choices, f"{name} to be one of {choices}", **{name: value})
         _expect(self.units % NUM_HEADS == 0, f"units % {NUM_HEADS} == 0", units=self.units)
+        _expect(
+            self.motion_dim == 0
+            or (self.motion_dim > 0 and isqrt(self.num_regions) ** 2 == self.num_regions),
+            "motion_dim >= 0, and a square of regions where it is not 0",
+            motion_dim=self.motion_dim,
+            num_regions=self.num_regions,
+        )
         _expect(0 <= self.dropout < 1, "0 <= dropout < 1", dropout=self.dropout)
 
 

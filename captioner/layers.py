@@ -1,8 +1,10 @@
-"""Layers that read sequences: a fast LSTM, GRU, both ways, and convolutions; plain Keras 3.
+"""Layers that read sequences: a fast LSTM, GRU, both ways, convolutions, and motion; plain Keras 3.
 
 Sequences are padded on the right, `sequence_length` `(batch_size,)` says how much of each is
 real (None: all of it), and outputs are zero past each end. No layer keeps anything between calls.
 """
+
+from math import isqrt
 
 import keras
 from keras import ops, tree
@@ -327,3 +329,59 @@ class TemporalConvolution(keras.layers.Layer):
                 state.append(ops.take_along_axis(seen, last[:, :, None], axis=1))
             outputs = outputs + self.dropout(ops.relu(convolution(seen)), training=training)
         return outputs if live is None else where_live(live, outputs), state
+
+
+@register
+class Motion(keras.layers.Layer):
+    """What moves: a convolution over how each frame differs from the one before and after it.
+
+        W_out relu(conv3x3([x_t - x_(t-1), x_(t+1) - x_t])),  x = W_in features
+
+    The regions of a frame form a square, and the convolution reaches from each to its neighbours:
+    what leaves one and comes to the next went that way. Nothing has a bias, so where nothing
+    moves, as in a still picture, it is zero; and `W_out` begins as zero.
+
+    Args:
+        dim: size of what is compared.
+        units: size of the outputs.
+    """
+
+    def __init__(self, dim, units, **kwargs):
+        super().__init__(**kwargs)
+        options = {"use_bias": False, "dtype": self.dtype_policy}
+        self.input_projection = keras.layers.Dense(dim, name="input_projection", **options)
+        self.convolution = keras.layers.Conv2D(
+            dim, 3, padding="same", activation="relu", name="convolution", **options
+        )
+        self.output_projection = keras.layers.Dense(
+            units, kernel_initializer="zeros", name="output_projection", **options
+        )
+
+    def build(self, features_shape):
+        dim, side = self.input_projection.units, isqrt(features_shape[-2])
+        self.input_projection.build(features_shape)
+        self.convolution.build((None, side, side, 2 * dim))
+        self.output_projection.build((*features_shape[:-1], dim))
+
+    def call(self, features, sequence_length):
+        """Compares frames.
+
+        Args:
+            features: `(batch_size, num_frames, num_regions, feature_dim)`.
+            sequence_length: `(batch_size,)` integers.
+
+        Returns:
+            `(batch_size, num_frames, num_regions, units)`.
+        """
+        x = self.input_projection(features)
+        batch_size, num_frames, num_regions, dim = ops.shape(x)
+        live = live_mask(sequence_length, num_frames)[:, 1:]
+        change = where_live(live, x[:, 1:] - x[:, :-1])
+        before, after = (
+            ops.pad(change, [(0, 0), edge, (0, 0), (0, 0)]) for edge in ((1, 0), (0, 1))
+        )
+        changes = ops.concatenate([before, after], axis=-1)
+        side = isqrt(num_regions)
+        changes = ops.reshape(changes, (batch_size * num_frames, side, side, 2 * dim))
+        moved = ops.reshape(self.convolution(changes), (batch_size, num_frames, num_regions, dim))
+        return self.output_projection(moved)

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from .attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention
 from .config import NUM_HEADS, ModelConfig
-from .layers import GRU, LSTM, Bidirectional, TemporalConvolution
+from .layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
 from .vocabulary import START_ID
 
 
@@ -28,11 +28,12 @@ class Memory(NamedTuple):
 class CaptionModel(keras.Model):
     """An encoder-decoder with attention over frames and regions.
 
-    The encoder, an LSTM by default, reads the frames, each the mean of its regions. A row of
-    memory is a region plus what the encoder made of its frame. The decoder has two LSTMs (after
-    Anderson et al. 2018, "Bottom-up and top-down attention"): the first reads the words and asks,
-    the second reads the answer and speaks. Unlike there, no output flows back into the first one
-    but through the words, so that in training each runs over whole sentences at once.
+    To each region is added what moves there, if the model has a `motion_dim`. The encoder, an LSTM
+    by default, reads the frames, each the mean of its regions. A row of memory is a region plus
+    what the encoder made of its frame. The decoder has two LSTMs (after Anderson et al. 2018,
+    "Bottom-up and top-down attention"): the first reads the words and asks, the second reads the
+    answer and speaks. Unlike there, no output flows back into the first one but through the words,
+    so that in training each runs over whole sentences at once.
     """
 
     def __init__(self, config: ModelConfig, **kwargs):
@@ -57,6 +58,8 @@ class CaptionModel(keras.Model):
             shape=(config.vocab_size,), initializer="zeros", name="output_bias"
         )
         self.dropout = layers.Dropout(config.dropout, name="dropout")
+        # Last, so that the weights of a model that lacks it are the first of one that has it.
+        self.motion = Motion(config.motion_dim, units, name="motion") if config.motion_dim else None
         self.embedding.build(())
         self.projection.build((None, config.feature_dim))
         for layer in self.encoder:
@@ -67,6 +70,8 @@ class CaptionModel(keras.Model):
         self.attention.build((None, units), (None, None, units))
         self.speaker.build((None, None, 2 * units))
         self.output_projection.build((None, 2 * units))
+        if self.motion:
+            self.motion.build((None, None, config.num_regions, config.feature_dim))
         self.built = True
 
     def encode(self, features, sequence_length, training=False):
@@ -84,6 +89,8 @@ class CaptionModel(keras.Model):
         if len(features.shape) == 3:
             features = features[:, :, None]
         regions = self.dropout(self.projection(features), training=training)
+        if self.motion:
+            regions = regions + self.motion(features, sequence_length)
         frames = self._read(ops.mean(regions, axis=2), sequence_length, training)
         values = self.memory_norm(regions + frames[:, :, None])
         batch_size, num_frames, num_regions, units = ops.shape(values)

@@ -72,7 +72,12 @@ def tiny_model(tmp_path_factory, tiny_cnn):
 
     keras.utils.set_random_seed(2)
     vocabulary = Vocabulary.build(SENTENCES.values())
-    config = ModelConfig(len(vocabulary), 32, num_regions=4, units=16, embedding_dim=12)
+    config = ModelConfig(
+        len(vocabulary), 32, num_regions=4, units=16, embedding_dim=12, motion_dim=8
+    )
+    model = CaptionModel(config)
+    kernel = model.motion.output_projection.kernel  # zero until something is learned
+    kernel.assign(keras.random.normal(kernel.shape, seed=3))
     folder = ModelFolder(
         tmp_path_factory.mktemp("models") / "tiny",
         config,
@@ -82,7 +87,7 @@ def tiny_model(tmp_path_factory, tiny_cnn):
         DecodingOptions(beam_size=2, max_length=6),
         vocabulary,
     )
-    folder.save(CaptionModel(config), tiny_cnn / BACKBONE_WEIGHTS)
+    folder.save(model, tiny_cnn / BACKBONE_WEIGHTS)
     return folder.path
 
 

@@ -1,6 +1,7 @@
 import json
 import resource
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from captioner.checkpoint import ModelFolder
 from captioner.errors import ModelError
+from captioner.model import CaptionModel
 
 
 @pytest.fixture
@@ -39,6 +41,17 @@ def test_save_and_load_gives_equal_logits(tiny_model, tmp_path):
     }
     assert again.vocabulary.tokens == opened.vocabulary.tokens
     np.testing.assert_array_equal(_logits(again.load_model()), _logits(model))
+
+
+def test_folder_from_before_there_was_motion(tiny_model, tmp_path):
+    opened = ModelFolder.open(tiny_model)
+    model = CaptionModel(replace(opened.model, motion_dim=0))
+    old = replace(opened, path=tmp_path / "old", model=model.config)
+    old.save(model, tiny_model / "backbone.weights.h5")
+    config = json.loads((old.path / "config.json").read_text())
+    del config["model"]["motion_dim"]
+    (old.path / "config.json").write_text(json.dumps(config))
+    np.testing.assert_array_equal(_logits(ModelFolder.open(old.path).load_model()), _logits(model))
 
 
 def test_half_the_bytes(tiny_model, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from captioner.config import DecodingOptions
+from captioner.config import DecodingOptions, ModelConfig
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,10 @@ def test_num_hypotheses_is_what_memory_is_tiled_by():
     assert DecodingOptions(beam_size=1).num_hypotheses == 1
     assert DecodingOptions(beam_size=4, num_captions=2).num_hypotheses == 4
     assert DecodingOptions(temperature=1.0, num_captions=7).num_hypotheses == 7
+
+
+@pytest.mark.parametrize(("num_regions", "motion_dim"), [(3, 8), (4, -1)])
+def test_motion_is_seen_in_a_square_of_regions(num_regions, motion_dim):
+    with pytest.raises(ValueError, match="expected motion_dim >= 0, and a square of regions"):
+        ModelConfig(9, feature_dim=4, num_regions=num_regions, motion_dim=motion_dim)
+    ModelConfig(9, feature_dim=4, num_regions=4, motion_dim=8)

@@ -28,7 +28,7 @@ from captioner.cells import (
     ResidualCell,
     StackedCell,
 )
-from captioner.layers import GRU, LSTM, Bidirectional, TemporalConvolution
+from captioner.layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
 from captioner.recurrence import dynamic_rnn, reverse_sequence
 
 BATCH_SIZE, LENGTH, DIM, UNITS = 4, 7, 5, 6
@@ -689,6 +689,26 @@ def test_export_with_dynamic_shapes(tmp_path):
 
 
 @functools.cache
+def test_motion_by_hand():
+    """One value, 2x2 regions: something appears at the top left and goes to the right."""
+    motion = Motion(1, 1)
+    motion.build((None, None, 4, 1))
+    assert (np.asarray(motion.output_projection.kernel) == 0).all()
+    kernel = np.zeros((3, 3, 2, 1))
+    kernel[1, 1, 0] = 2  # what came to a region from the frame before
+    kernel[1, 2, 1] = -1  # what goes from its right neighbour to the frame after
+    motion.set_weights([np.ones((1, 1)), kernel, np.ones((1, 1))])
+    features = np.zeros((1, 4, 4, 1), "float32")
+    features[0, 1, 0] = features[0, 2, 1] = 1
+    moved = np.asarray(motion(features, np.array([3])))[0, :, :, 0]
+    # In frame 1 it came to region 0; in frame 2 to region 1; what is after the end is not seen.
+    expected = np.zeros((4, 4))
+    expected[1, 0] = 2 - 1  # its right neighbour is come to in the frame after: -1
+    expected[2, 1] = 2
+    np.testing.assert_allclose(moved[:3], expected[:3], atol=1e-6)
+    assert (moved[3] == 0).all()
+
+
 def results():
     """Outputs and gradients of everything, and the steps counted."""
     parts = {}
@@ -704,6 +724,13 @@ def results():
             return attention(STATE[0], memory, attention.project(memory), LIVE)
 
         parts[name] = run_and_differentiate(attend, attention, INPUTS)
+    motion = Motion(DIM, UNITS)
+    regions = np.repeat(INPUTS[:, :, None], 4, axis=2) * np.arange(4.0, dtype="float32")[:, None]
+    motion.build(regions.shape)
+    redraw(motion)
+    parts["motion"] = run_and_differentiate(
+        lambda regions: motion(regions, SEQUENCE_LENGTH), motion, regions
+    )
     found = {"steps": np.array(count_steps([2, 1, 0, 3]))}
     for name, nested in parts.items():
         for number, part in enumerate(keras.tree.flatten(nested)):

@@ -14,13 +14,14 @@ from captioner.config import ATTENTIONS, ENCODERS, DecodingOptions, ModelConfig
 from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
 
-CONFIG = ModelConfig(vocab_size=11, feature_dim=6, num_regions=3, units=8, embedding_dim=5)
+CONFIG = ModelConfig(vocab_size=11, feature_dim=6, num_regions=4, units=8, embedding_dim=5)
 SHAPES = [
     *(replace(CONFIG, encoder=encoder) for encoder in ENCODERS),
     *(replace(CONFIG, encoder=encoder, bidirectional=True) for encoder in ENCODERS),
     *(replace(CONFIG, attention=attention) for attention in ATTENTIONS[1:]),
     replace(CONFIG, encoder_layers=3, encoder="convolution"),
     replace(CONFIG, encoder_layers=2, bidirectional=True),
+    replace(CONFIG, motion_dim=7),
 ]
 
 
@@ -37,7 +38,7 @@ def model():
     return _build(CONFIG)
 
 
-def _features(rng, num_frames, shape=(3, 6)):
+def _features(rng, num_frames, shape=(4, 6)):
     return rng.normal(size=(num_frames, *shape)).astype(np.float32)
 
 
@@ -45,7 +46,7 @@ def _features(rng, num_frames, shape=(3, 6)):
 def test_call_agrees_with_repeated_decode_step(config):
     model = _build(config)
     rng = np.random.default_rng(6)
-    features = rng.normal(size=(4, 5, 3, 6)).astype(np.float32)
+    features = rng.normal(size=(4, 5, 4, 6)).astype(np.float32)
     sequence_length = np.array([5, 1, 3, 4], np.int32)
     token_ids = rng.integers(3, 11, (4, 7)).astype(np.int32)
     logits = np.asarray(
@@ -63,7 +64,7 @@ def test_call_agrees_with_repeated_decode_step(config):
 def test_padding_changes_nothing(config):
     model = _build(config)
     rng = np.random.default_rng(61)
-    features = rng.normal(size=(1, 5, 3, 6)).astype(np.float32)
+    features = rng.normal(size=(1, 5, 4, 6)).astype(np.float32)
     token_ids = rng.integers(3, 11, (1, 4)).astype(np.int32)
 
     def logits(features):
@@ -81,7 +82,7 @@ def test_every_weight_learns(config):
     model = _build(replace(config, dropout=0.0))
     rng = np.random.default_rng(62)
     inputs = {
-        "features": rng.normal(size=(2, 4, 3, 6)).astype(np.float32),
+        "features": rng.normal(size=(2, 4, 4, 6)).astype(np.float32),
         "sequence_length": np.array([4, 2], np.int32),
         "token_ids": rng.integers(3, 11, (2, 5)).astype(np.int32),
     }
@@ -97,13 +98,13 @@ def test_every_weight_learns(config):
 def test_encoder_that_sees_the_past_only():
     model = _build(replace(CONFIG, encoder="convolution", encoder_layers=2))
     both = _build(replace(CONFIG, encoder="convolution", encoder_layers=2, bidirectional=True))
-    features = np.random.default_rng(63).normal(size=(1, 6, 3, 6)).astype(np.float32)
+    features = np.random.default_rng(63).normal(size=(1, 6, 4, 6)).astype(np.float32)
     changed = features.copy()
     changed[:, 4:] += 1
     length = np.array([6], np.int32)
 
     def first_frames(model, features):
-        return np.asarray(model.encode(features, length)[0].values)[:, : 4 * 3]
+        return np.asarray(model.encode(features, length)[0].values)[:, : 4 * 4]
 
     assert np.abs(first_frames(model, features) - first_frames(model, changed)).max() < 1e-6
     assert np.abs(first_frames(both, features) - first_frames(both, changed)).max() > 1e-3
@@ -111,15 +112,15 @@ def test_encoder_that_sees_the_past_only():
 
 def test_attention_looks_at_real_frames_only(model):
     rng = np.random.default_rng(7)
-    features = rng.normal(size=(2, 4, 3, 6)).astype(np.float32)
+    features = rng.normal(size=(2, 4, 4, 6)).astype(np.float32)
     memory, state = model.encode(features, np.array([4, 2], np.int32))
     _, state = model.decode_step(np.array([1, 1], np.int32), state, memory)
     weights = np.asarray(state["attention_weights"])
-    assert weights.shape == (2, 12)
+    assert weights.shape == (2, 16)
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     assert (weights[0] > 0).all()
-    assert (weights[1, :6] > 0).all()
-    assert (weights[1, 6:] == 0).all()
+    assert (weights[1, :8] > 0).all()
+    assert (weights[1, 8:] == 0).all()
 
 
 def test_a_caption_depends_neither_on_batch_mates_nor_on_padding(model):
@@ -143,7 +144,7 @@ def test_what_the_model_sees_changes_what_it_says(model):
 
 
 def test_order_of_frames_matters(model):
-    features = np.random.default_rng(10).normal(size=(1, 5, 3, 6)).astype(np.float32)
+    features = np.random.default_rng(10).normal(size=(1, 5, 4, 6)).astype(np.float32)
     length = np.array([5], np.int32)
     token_ids = np.array([[4, 5, 2]], np.int32)
 
@@ -169,8 +170,25 @@ def test_captions_in_mixed_precision_are_those_of_float32(model, tmp_path):
         np.testing.assert_allclose(found.scores, expected.scores, rtol=0.05)
 
 
-def test_features_without_regions():
-    config = ModelConfig(vocab_size=11, feature_dim=6, units=8, embedding_dim=5)
+def test_motion_is_nothing_in_a_still_picture():
+    model = _build(replace(CONFIG, motion_dim=7))
+    bare = CaptionModel(CONFIG)
+    bare.set_weights(model.get_weights()[: len(bare.weights)])
+    rng = np.random.default_rng(12)
+    moving = rng.normal(size=(1, 5, 4, 6)).astype(np.float32)
+    still = np.repeat(moving[:, :1], 5, axis=1)
+    length = np.array([5], np.int32)
+
+    def values(model, features):
+        return np.asarray(model.encode(features, length)[0].values)
+
+    np.testing.assert_allclose(values(model, still), values(bare, still), atol=1e-6)
+    assert np.abs(values(model, moving) - values(bare, moving)).max() > 1e-2
+
+
+@pytest.mark.parametrize("motion_dim", [0, 7])
+def test_features_without_regions(motion_dim):
+    config = ModelConfig(11, feature_dim=6, units=8, embedding_dim=5, motion_dim=motion_dim)
     engine = KerasEngine(CaptionModel(config))
     clips = [_features(np.random.default_rng(11), 4, (6,))]
     result = engine(clips, DecodingOptions(beam_size=2, max_length=4))
@@ -182,11 +200,11 @@ def _report(weights, file):
     """What the backend at hand makes of the weights: loss, token ids, scores."""
     from training.objectives import caption_loss
 
-    model = CaptionModel(CONFIG)
+    model = CaptionModel(replace(CONFIG, motion_dim=7))
     model.load_weights(weights)
     rng = np.random.default_rng(64)
     clips = [_features(rng, num_frames) for num_frames in (4, 1, 3)]
-    padded = np.zeros((3, 4, 3, 6), np.float32)
+    padded = np.zeros((3, 4, 4, 6), np.float32)
     for row, clip in zip(padded, clips):
         row[: len(clip)] = clip
     token_ids = rng.integers(3, 11, (3, 5)).astype(np.int32)
@@ -205,8 +223,8 @@ def _report(weights, file):
     )
 
 
-def test_another_backend_gives_the_same(model, tmp_path):
-    model.save_weights(tmp_path / "model.weights.h5")
+def test_another_backend_gives_the_same(tmp_path):
+    _build(replace(CONFIG, motion_dim=7)).save_weights(tmp_path / "model.weights.h5")
     _report(tmp_path / "model.weights.h5", tmp_path / "here.npz")
     # With None in sys.modules, `import tensorflow` fails.
     code = (

@@ -19,7 +19,7 @@ from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
 from training.manifest import LabelledClip, read_labels
-from training.records import claim, moving_crop, read_records, write_records
+from training.records import another_view, claim, moving_crop, read_records, write_records
 from training.store import FeatureStore, content_digest
 
 from .conftest import SENTENCES, TINY_CNN
@@ -39,6 +39,29 @@ def test_moving_crop_moves_over_the_picture():
         assert (clip[..., 2] == 0).all()
     mirrored = [bool(clip[0, 12, 0, 0] > clip[0, 12, -1, 0]) for clip in clips]
     assert set(mirrored) == {True, False}
+
+
+def test_views_of_a_video_move_as_their_clip_does():
+    frames = np.full((12, 40, 50, 3), 100, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[10:20, 3 * number : 3 * number + 10, 0] = 250
+    views = [another_view(frames, 4, (32, 32), np.random.default_rng(seed)) for seed in range(9)]
+    for view in views:
+        assert view.shape == (4, 32, 32, 3)
+        assert view.dtype == np.uint8
+        redness = (view[..., 0] - view[..., 1].astype(float)).clip(30) - 30
+        places = (redness * np.arange(32)).sum((1, 2)) / redness.sum((1, 2))
+        assert (np.diff(places) > 0).all()
+    assert len({view.tobytes() for view in views}) == 9
+    np.testing.assert_array_equal(
+        another_view(frames, 4, (32, 32), np.random.default_rng(8)), views[8]
+    )
+
+
+def test_short_videos_have_views_of_all_their_frames():
+    frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((40, 40, 3), 60, np.uint8)
+    view = another_view(frames, 3, (32, 32), np.random.default_rng(1))
+    assert (np.diff(view.mean((1, 2, 3))) > 30).all()
 
 
 def _load_backbone(tiny_cnn):
@@ -94,7 +117,7 @@ def _assert_same(batches, others):
 def test_batches_hold_clips_of_similar_length_padded(records, vocabulary):
     batches = read_records(records, vocabulary, batch_size=2)
     read = _batches(batches)
-    assert len(read) == len(batches) == 4  # of 4 clips, the picture, its 2 views
+    assert len(read) == len(batches) == 8  # of 4 clips, the picture, and 2 views of each
     lengths = np.concatenate([inputs["sequence_length"] for inputs, _ in read])
     assert lengths.tolist() == sorted(lengths)
     assert lengths.tolist()[-4:] == [3, 3, 3, 3]
@@ -116,7 +139,7 @@ def test_records_hold_the_features_of_their_clip(records, labelled, tiny_cnn, vo
     seen = set()
     for inputs, _ in _batches(read_records(records, vocabulary, batch_size=1)):
         clip = int(inputs["clip"][0])
-        if clip < 4:
+        if clip < 4 and clip not in seen:  # its views come after it
             frames = read_frames(labelled[clip].path, 3, backbone.input_size).frames
             expected = backbone(frames)
             np.testing.assert_allclose(inputs["features"][0], expected, atol=2e-3, rtol=2e-3)
@@ -126,22 +149,22 @@ def test_records_hold_the_features_of_their_clip(records, labelled, tiny_cnn, vo
 
 def test_order_is_a_function_of_seed_and_pass(records, vocabulary):
     batches = read_records(records, vocabulary, batch_size=2, seed=3)
-    two_passes = _batches(batches, 0, 8)
+    two_passes = _batches(batches, 0, 16)
     # Stopped after any step, it goes on with the same batches, in a new process too.
     again = read_records(records, vocabulary, batch_size=2, seed=3)
-    for stopped in (0, 3, 4, 7):
-        _assert_same(_batches(again, stopped, 8), two_passes[stopped:])
-    _assert_same(_batches(batches), two_passes[:4])  # one pass unless told otherwise
+    for stopped in (0, 3, 8, 13):
+        _assert_same(_batches(again, stopped, 16), two_passes[stopped:])
+    _assert_same(_batches(batches), two_passes[:8])  # one pass unless told otherwise
 
     def order(read):
         return [inputs["clip"].tolist() for inputs, _ in read]
 
-    assert order(two_passes[:4]) != order(two_passes[4:])
+    assert order(two_passes[:8]) != order(two_passes[8:])
     other = read_records(records, vocabulary, batch_size=2, seed=4)
-    assert order(_batches(other, 0, 8)) != order(two_passes)
-    for start in (0, 4):
-        every = sorted(chain.from_iterable(order(two_passes[start : start + 4])))
-        assert every == [0, 1, 2, 3, 4, 4, 4]
+    assert order(_batches(other, 0, 16)) != order(two_passes)
+    for start in (0, 8):
+        every = sorted(chain.from_iterable(order(two_passes[start : start + 8])))
+        assert every == sorted(3 * [0, 1, 2, 3, 4])
 
 
 def test_every_caption_gets_its_turn(records, vocabulary):
@@ -153,7 +176,7 @@ def test_every_caption_gets_its_turn(records, vocabulary):
 
 
 def test_replay_mixes_a_share_of_old_clips_into_each_pass(records, vocabulary):
-    new = replace(records, clips=records.clips[:2], places=records.places[:2])
+    new = replace(records, clips=records.clips[:2], places=records.places[:6:3])
     batches = read_records(new, vocabulary, 2, seed=1, replay=records, replay_share=0.5)
     assert len(batches) == 2
     replayed = set()
@@ -170,7 +193,7 @@ def test_replay_mixes_a_share_of_old_clips_into_each_pass(records, vocabulary):
                 assert [i for i in row.tolist() if i != PAD_ID] in list(captions)
     assert replayed == {2, 3, 4, 5, 6}
     more = read_records(records, vocabulary, 2, seed=1, replay=new, replay_share=0.5)
-    assert len(_batches(more)) == len(more) == 7  # 7 old ones drawn from 2
+    assert len(_batches(more)) == len(more) == 15  # 15 old ones drawn from 2
     with pytest.raises(ValueError, match="replay_share"):
         read_records(new, vocabulary, 2, replay=records, replay_share=1)
     with pytest.raises(ValueError, match="one backbone"):

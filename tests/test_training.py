@@ -23,7 +23,7 @@ from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
-from training.transfer import grow_vocabulary, transfer
+from training.transfer import grow_vocabulary, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -170,6 +170,35 @@ def test_new_words_begin_without_changing_what_is_said():
     before, after = np.asarray(base(inputs)), np.asarray(model(inputs))
     np.testing.assert_allclose(after[..., : len(old_words)], before, atol=1e-6)
     assert after.shape[-1] == len(words)
+
+
+def test_a_search_may_say_what_people_say():
+    forbidding = DecodingOptions(no_repeat_ngram_size=2)
+    plain = 99 * ["a dog runs over the grass"]
+    twice = "a ball rolls to the left then a ball rolls to the right"
+    assert permit_repetition(forbidding, [*plain, twice]) == forbidding  # one in a hundred
+    assert permit_repetition(forbidding, [*plain, twice, twice]).no_repeat_ngram_size == 6
+    assert permit_repetition(DecodingOptions(), [twice]) == DecodingOptions()
+    assert permit_repetition(forbidding, ["the the the"]).no_repeat_ngram_size == 3
+
+
+def test_a_model_that_learns_motion_begins_as_it_was():
+    config = ModelConfig(vocab_size=9, feature_dim=4, num_regions=4, units=8, embedding_dim=5)
+    keras.utils.set_random_seed(20)
+    base, model = CaptionModel(config), CaptionModel(replace(config, motion_dim=6))
+    rng = np.random.default_rng(20)
+    base.set_weights([rng.normal(0, 0.5, w.shape) for w in base.get_weights()])
+    transfer(base, model, seed=1)
+    inputs = {
+        "features": rng.normal(size=(3, 3, 4, 4)).astype(np.float32),
+        "sequence_length": np.array([3, 1, 2], np.int32),
+        "token_ids": rng.integers(3, 9, (3, 6)).astype(np.int32),
+    }
+    np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(base(inputs)), atol=1e-6)
+    again = CaptionModel(replace(config, motion_dim=6))
+    transfer(model, again, seed=1)
+    for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 def _train(output, labels, cnn, *options):

@@ -28,6 +28,7 @@ DATA_SETTINGS = (
     "base backbone cnn replay replay_share freeze_encoder views min_count precision".split()
 )
 PATIENCE = {"caption": 5, "label": 10}
+MOTION_DIM = 64  # of models that do not have one of their own
 
 
 def add_train(commands):
@@ -81,7 +82,12 @@ def add_train(commands):
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
     parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
-    parser.add_argument("--views", type=int, default=0, help="moving clips made of each still")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        help="further views of each clip to learn from",
+    )
     parser.add_argument(
         "--scheduled-sampling",
         type=float,
@@ -199,7 +205,8 @@ def _train(args) -> int:
         model = CaptionModel(folder.model)
         if base is not None:
             transfer(base.load_model(), model, args.seed)
-        for layer in (model.projection, *model.encoder) if args.freeze_encoder else ():
+        looking = (model.projection, *model.encoder, *[model.motion] * bool(model.motion))
+        for layer in looking if args.freeze_encoder else ():
             layer.trainable = False
         history = train(model, batches, validation, options, work / "state")
         if args.self_critical:
@@ -236,21 +243,25 @@ def _begin(args, base: ModelFolder | None, clips):
     """The model folder to be, its backbone, and the file of that one's weights."""
     from captioner.backbones import load_backbone
 
-    from .transfer import grow_vocabulary
+    from .transfer import grow_vocabulary, permit_repetition
 
-    captions = (caption for clip in clips for caption in clip.captions)
+    captions = [caption for clip in clips for caption in clip.captions]
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
-        config = replace(base.model, vocab_size=len(vocabulary))
+        motion_dim = base.model.motion_dim or (0 if args.freeze_encoder else MOTION_DIM)
+        config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
-        folder = replace(base, path=args.output, model=config, vocabulary=vocabulary)
+        decoding = permit_repetition(base.decoding, captions)
+        folder = replace(
+            base, path=args.output, model=config, decoding=decoding, vocabulary=vocabulary
+        )
         return folder, base.load_backbone(), weights
     name = args.backbone or "bundled"
     cnn, weights = _bundled_cnn(args.cnn) if name == "bundled" else (None, None)
     backbone = load_backbone(name, cnn, weights)
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
-    config = ModelConfig(len(vocabulary), feature_dim, *num_regions)
+    config = ModelConfig(len(vocabulary), feature_dim, *num_regions, motion_dim=MOTION_DIM)
     sampling, decoding = SamplingOptions(), DecodingOptions()
     folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
     return folder, backbone, weights

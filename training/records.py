@@ -59,6 +59,31 @@ def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Gener
     return np.stack(frames)
 
 
+def another_view(frames: np.ndarray, num_frames: int, size, rng: np.random.Generator):
+    """Another view of a clip: a part of each frame, other moments, another light.
+
+    It is never mirrored, for then what goes left would go right.
+
+    Args:
+        frames: uint8 RGB, `(num_all, height, width, 3)`, more than are wanted.
+        num_frames: frames of the view.
+        size: `(height, width)` of one, pixels.
+        rng: source of chance.
+
+    Returns:
+        uint8 RGB, `(num_frames, *size, 3)`.
+    """
+    moments = (np.arange(num_frames) + rng.random(num_frames)) * len(frames) / num_frames
+    room = np.array(frames.shape[1:3])
+    extent = (rng.uniform(0.8, 1.0, 2) * room).astype(int)
+    top, left = rng.integers(room - extent + 1)
+    gain = (rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
+    offset = np.float32(rng.uniform(-15, 15))
+    parts = frames[moments.astype(int), top : top + extent[0], left : left + extent[1]]
+    resized = [cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA) for part in parts]
+    return np.clip(np.stack(resized) * gain + offset, 0, 255).astype(np.uint8)
+
+
 def claim(folder: Path, *facts):
     """Makes a folder for work that depends on `facts`, or checks that it was made for the same.
 
@@ -90,8 +115,8 @@ class Records:
         feature_shape: of one frame.
         files: TFRecord files.
         places: a row a record, of the dtype `PLACE`: its clip, its file, where in the file the
-            `SequenceExample` begins, its size in bytes, its frames. A clip has one record, a
-            still picture with views several.
+            `SequenceExample` begins, its size in bytes, its frames. A clip has one record, and
+            one more for each view.
     """
 
     clips: list[LabelledClip]
@@ -120,7 +145,8 @@ def write_records(
         backbone: what looks.
         sampling: how clips are sampled.
         folder: where features are kept, of any clips, backbones and samplings.
-        views: for each still picture, further records of it as a moving clip.
+        views: further records of each clip: of a still picture moving crops, of a video other
+            crops, moments and colours.
         seed: of the views.
         weights: the file of the backbone's weights, where it has one of its own.
 
@@ -185,22 +211,29 @@ def _read_missing(clip, store, sampling, size, views, seed):
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     keys = [key(view) for view in range(views + 1)]
-    if keys[0] in store:
-        keys = keys if store.place(keys[0])[-1] == 1 else keys[:1]
-        if all(key in store for key in keys):
-            return keys, {}
-    native = read_frames(
-        clip.path, sampling.num_frames, None if views else size, clip.start, clip.end
-    ).frames
-    resized = [cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in native]
-    sequences = {keys[0]: np.stack(resized)}
-    if len(native) > 1:
-        return keys[:1], sequences
-    for view in keys[1:]:
-        rng = np.random.default_rng(int(view, 16))
-        num_frames = rng.integers(1, sampling.num_frames + 1)
-        sequences[view] = moving_crop(native[0], num_frames, size, rng)
-    return keys, {key: frames for key, frames in sequences.items() if key not in store}
+    missing = [key for key in keys if key not in store]
+    if not missing:
+        return keys, {}
+    frames = read_frames(clip.path, sampling.num_frames, size, clip.start, clip.end).frames
+    sequences = {keys[0]: frames}
+    if missing != keys[:1]:
+        sequences |= _draw_views(clip, keys[1:], len(frames), sampling.num_frames, size)
+    return keys, {key: sequences[key] for key in missing}
+
+
+def _draw_views(clip, keys, num_frames, most_frames, size):
+    """The frames of further views of a clip that has `num_frames`, each by its key, its seed."""
+    rngs = {key: np.random.default_rng(int(key, 16)) for key in keys}
+    if num_frames == 1:
+        [picture] = read_frames(clip.path, 1).frames
+        return {
+            key: moving_crop(picture, rng.integers(1, most_frames + 1), size, rng)
+            for key, rng in rngs.items()
+        }
+    # More moments than a view has, and larger than it, for it is a part of them.
+    larger = tuple(5 * side // 4 for side in size)
+    frames = read_frames(clip.path, 3 * most_frames, larger, clip.start, clip.end).frames
+    return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 
 def _look(backbone, sequences: dict[str, np.ndarray], store):

@@ -1,12 +1,14 @@
 """What a trained model hands on to one that learns more words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
 
+from captioner.config import DecodingOptions
 from captioner.model import CaptionModel
-from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
+from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
 
 
 def grow_vocabulary(
@@ -17,11 +19,32 @@ def grow_vocabulary(
     return Vocabulary([*vocabulary.tokens, *(word for word in said if word not in vocabulary)])
 
 
-def transfer(base: CaptionModel, model: CaptionModel, seed: int):
-    """Gives `model` the weights of `base`, whose shape it has but for further words.
+def permit_repetition(
+    decoding: DecodingOptions, captions: Sequence[str], most: float = 0.01
+) -> DecodingOptions:
+    """A search that can say what people say.
 
-    A new word begins near the mean of the old ones, as likely to be said as their median, so
-    that all that `base` says stays as it was until something is learned.
+    A base may forbid n-grams that come twice; where more than a share `most` of the captions have
+    such ones, the least longer n-grams are forbidden of which that is not so.
+    """
+    size = decoding.no_repeat_ngram_size
+    sentences = [tokenize(caption) for caption in captions]
+    while size and np.mean([_repeats(words, size) for words in sentences]) > most:
+        size += 1
+    return replace(decoding, no_repeat_ngram_size=size)
+
+
+def _repeats(words, size):
+    ngrams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+    return len(set(ngrams)) < len(ngrams)
+
+
+def transfer(base: CaptionModel, model: CaptionModel, seed: int):
+    """Gives `model` the weights of `base`, whose shape it has but for further words and motion.
+
+    A new word begins near the mean of the old ones, as likely to be said as their median, and
+    motion, where `base` had no `motion_dim`, as nothing, so that all that `base` says stays as it
+    was until something is learned.
 
     Args:
         base: the trained model.
@@ -29,7 +52,7 @@ def transfer(base: CaptionModel, model: CaptionModel, seed: int):
         seed: of the small differences between new words.
     """
     rng = np.random.default_rng(seed)
-    for old, new in zip(base.weights, model.weights, strict=True):
+    for old, new in zip(base.weights, model.weights):  # those of motion come last
         values = keras.ops.convert_to_numpy(old)
         num_new = new.shape[0] - len(values)
         if num_new:
