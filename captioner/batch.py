@@ -1,8 +1,7 @@
 """Many videos -> their captions: read ahead in child processes, described together.
 
-What happens to one video is a few plain functions: `request` says what to read of it,
-`Reader.read` reads, `Captioner.look` makes features, `Captioner.describe_many` sentences, and
-`_assemble` a caption.
+What happens to one video is two plain functions, wherever they run: `read_parts` reads it, piece
+by piece, and `tell` makes its caption of the pieces.
 """
 
 import os
@@ -16,7 +15,7 @@ import numpy as np
 
 from .caption import Candidate, Caption, Failure, Segment
 from .errors import VideoError
-from .reading import Reader, ReadingLimits
+from .reading import Reader, ReadingLimits, Request
 from .segments import Stretch, Thinned
 from .video import Clip
 
@@ -29,8 +28,8 @@ AHEAD = 1000
 
 
 @dataclass
-class _Work:
-    """A video under way."""
+class Begin:
+    """A video is being read: what is known of it already, and what is told of it so far."""
 
     video: str
     features: Thinned
@@ -41,8 +40,11 @@ class _Work:
     candidates: tuple[Candidate, ...] = ()
 
 
-class _End:
+class End:
     """A video has been read to its end."""
+
+
+Part = Begin | Clip | Stretch | End | Failure
 
 
 def num_cores() -> int:
@@ -71,58 +73,101 @@ def caption_files(
     """
     readers = readers or [Reader(ReadingLimits()) for _ in range(num_cores())]
     with _ReadAhead(captioner, videos, segments, readers) as ahead:
-        under_way: dict[int, _Work] = {}
         done: dict[int, Caption | Failure] = {}
         turn = 0
-        for batch in ahead.batches():
-            parts = [part for _, part in batch if isinstance(part, Clip | Stretch)]
-            clips = [part.clip if isinstance(part, Stretch) else part for part in parts]
-            features = captioner.look([clip.frames for clip in clips])
-            told = iter(zip(clips, features, captioner.describe_many(features)))
-            for index, part in batch:
-                if isinstance(part, _Work):
-                    under_way[index] = part
-                elif isinstance(part, Clip | Stretch):
-                    _add(under_way[index], part, *next(told))
-                elif isinstance(part, Failure):
-                    under_way.pop(index, None)
-                    done[index] = part
-                else:
-                    done[index] = _assemble(captioner, under_way.pop(index))
+        for index, result in tell(captioner, ahead.batches()):
+            done[index] = result
             while turn in done:
                 ahead.given()
                 yield done.pop(turn)
                 turn += 1
 
 
-def _add(work: _Work, part: Clip | Stretch, clip: Clip, features: np.ndarray, candidates):
-    work.last, work.candidates = clip, candidates
+def read_parts(
+    reader: Reader, request: Request, model: str, name: str | None = None
+) -> Iterator[Part]:
+    """Reads a video: its `Begin`, what was asked of it, and `End`, or a `Failure` instead.
+
+    Args:
+        reader: what reads.
+        request: what to read.
+        model: the model that will look, as it names itself.
+        name: of the video in its row; by default the path that is read.
+    """
+    path, name = request.video, name or request.video
+    begin = Begin(name, Thinned(request.num_frames))
+    try:
+        found = os.stat(path)
+        begin.size, begin.modified = found.st_size, found.st_mtime
+    except OSError:
+        pass  # reading will say why
+    yield begin
+    try:
+        yield from reader.read(request)
+        yield End()
+    except VideoError as err:
+        yield Failure(name, str(err).replace(path, name), model, begin.size, begin.modified)
+
+
+def tell(
+    captioner, batches: Iterable[list[tuple[int, Part]]]
+) -> Iterator[tuple[int, Caption | Failure]]:
+    """Makes captions of what was read.
+
+    Args:
+        captioner: a `Captioner`.
+        batches: parts with the number of their video, of each in the order of reading; the clips
+            of a batch are looked at together.
+
+    Yields:
+        The number of a video and its caption, or why there is none, as soon as that is known.
+    """
+    under_way: dict[int, Begin] = {}
+    for batch in batches:
+        parts = [part for _, part in batch if isinstance(part, Clip | Stretch)]
+        clips = [part.clip if isinstance(part, Stretch) else part for part in parts]
+        features = captioner.look([clip.frames for clip in clips])
+        told = iter(zip(clips, features, captioner.describe_many(features)))
+        for index, part in batch:
+            if isinstance(part, Begin):
+                under_way[index] = part
+            elif isinstance(part, Clip | Stretch):
+                _add(under_way[index], part, *next(told))
+            elif isinstance(part, Failure):
+                under_way.pop(index, None)
+                yield index, part
+            else:
+                yield index, _assemble(captioner, under_way.pop(index))
+
+
+def _add(begun: Begin, part: Clip | Stretch, clip: Clip, features: np.ndarray, candidates):
+    begun.last, begun.candidates = clip, candidates
     if isinstance(part, Stretch):
         # Bare of all that would add up over a long video.
         bare = tuple(replace(candidate, attention_weights=None) for candidate in candidates)
-        work.segments.append(Segment(part.start, part.end, bare))
+        begun.segments.append(Segment(part.start, part.end, bare))
         for vector, time in zip(features, clip.times):
-            work.features.add((vector.copy(), float(time)))
+            begun.features.add((vector.copy(), float(time)))
 
 
-def _assemble(captioner, work: _Work) -> Caption:
+def _assemble(captioner, begun: Begin) -> Caption:
     """What was told of the parts of a video as one caption.
 
     That of a video in segments is told from frames spread over all of them.
     """
-    times = work.last.times
-    if len(work.segments) > 1:
-        features, times = zip(*work.features.chosen())
-        [work.candidates] = captioner.describe_many([np.stack(features)])
+    times = begun.last.times
+    if len(begun.segments) > 1:
+        features, times = zip(*begun.features.chosen())
+        [begun.candidates] = captioner.describe_many([np.stack(features)])
     return Caption(
-        work.video,
-        work.candidates,
-        work.last.duration,
+        begun.video,
+        begun.candidates,
+        begun.last.duration,
         captioner.name,
         tuple(map(float, times)),
-        tuple(work.segments),
-        work.size,
-        work.modified,
+        tuple(begun.segments),
+        begun.size,
+        begun.modified,
     )
 
 
@@ -186,23 +231,11 @@ class _ReadAhead:
         with self._lock:
             return None if self._stopped.is_set() else next(self._videos, None)
 
-    def _read(self, reader: Reader, video) -> Iterator[object]:
-        captioner = self._captioner
+    def _read(self, reader: Reader, video: str | os.PathLike | Failure) -> Iterator[Part]:
         if isinstance(video, Failure):
-            yield video
-            return
-        work = _Work(str(video), Thinned(captioner.sampling.num_frames))
-        try:
-            found = os.stat(video)
-            work.size, work.modified = found.st_size, found.st_mtime
-        except OSError:
-            pass  # reading will say why
-        yield work
-        try:
-            yield from reader.read(captioner.request(work.video, self._segments))
-            yield _End()
-        except VideoError as err:
-            yield Failure(work.video, str(err), captioner.name, work.size, work.modified)
+            return iter([video])
+        request = self._captioner.request(str(video), self._segments)
+        return read_parts(reader, request, self._captioner.name)
 
     def __enter__(self):
         for thread in self._threads:
