@@ -7,6 +7,7 @@ the parsed arguments that returns the exit status.
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from hashlib import blake2b
 from importlib.metadata import entry_points, version
 from itertools import takewhile
@@ -27,10 +29,12 @@ from .errors import CaptionerError, VideoError
 from .journal import JOURNAL, Journal
 from .label_folder import TASK as LABEL
 from .label_folder import LabelFolder
+from .on_ray import OWN, Job, caption_on_ray
 from .output import FORMATS
 from .progress import Progress
 from .reading import Reader, ReadingLimits
 from .segments import SHOTS
+from .stores import Stored, find_stored, is_address
 from .video import SUFFIXES, find_videos
 
 ALL_GOOD, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -101,6 +105,12 @@ def _add_caption(commands):
     add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
     add("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of what is found")
     add("--workers", type=_positive(int), metavar="N", help="processes that read; default: cores")
+    add(
+        "--on",
+        type=_cluster,
+        metavar="ray[://HOST:PORT]",
+        help="work on a Ray cluster, or on one of this machine alone",
+    )
     add_reading_limits(parser, "segment")
     add(
         "--engine",
@@ -144,6 +154,15 @@ def _positive(number):
     return parse
 
 
+def _cluster(text):
+    if not re.fullmatch(rf"{OWN}(://[^:]+:\d+)?|[^:/]+:\d+", text):
+        raise ValueError
+    return text
+
+
+_cluster.__name__ = "cluster"  # for argparse's message
+
+
 def _shard(text):
     place, count = map(int, text.split("/"))
     if not 1 <= place <= count:
@@ -154,14 +173,18 @@ def _shard(text):
 def _caption(args) -> int:
     if len(args.formats) > 1 and args.output is None:
         raise CaptionerError("several formats need files; name them: -o FILE")
+    if args.on is None and any(map(is_address, args.paths)):
+        raise CaptionerError("addresses are read on a Ray cluster: --on ray")
     resume = args.resume or args.retry_failed
     if resume and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
     limits = ReadingLimits(args.time_limit, args.memory_limit)
-    readers = [Reader(limits) for _ in range(args.workers or num_cores())]
     with ExitStack() as stack:
-        stack.enter_context(readers[0])
-        readers[0].start()  # while the model is loading
+        readers = []
+        if args.on is None:
+            readers = [Reader(limits) for _ in range(args.workers or num_cores())]
+            stack.enter_context(readers[0])
+            readers[0].start()  # while the model is loading
         captioner = load_captioner(args)
         rows = journal = None
         if args.output is None:
@@ -177,7 +200,11 @@ def _caption(args) -> int:
 
         stop = stack.enter_context(_stop_at_interrupt())
         videos = takewhile(lambda _: not stop.is_set(), todo())
-        results = caption_files(captioner, videos, args.segments, readers)
+        if args.on is None:
+            results = caption_files(captioner, videos, args.segments, readers)
+        else:
+            job = _job(args, captioner, limits)
+            results = caption_on_ray(args.on, job, videos, args.workers, args.engine != "lite")
         stack.enter_context(closing(results))
         progress = stack.enter_context(Progress(todo))
         if rows and rows.header:
@@ -189,6 +216,8 @@ def _caption(args) -> int:
             else:
                 with progress.apart():
                     print(printable(rows.write(result)), flush=True)
+            if args.on and stop.is_set():  # what the cluster has in flight may take long
+                break
     if stop.is_set():
         again = "; the same command with --resume goes on" if journal else ""
         print(f"captioner: interrupted, {progress}{again}", file=sys.stderr)
@@ -196,6 +225,16 @@ def _caption(args) -> int:
     if journal:
         print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
     return SOME_FAILED if progress.failed else ALL_GOOD
+
+
+def _job(args, captioner, limits) -> Job:
+    """What each worker of a cluster has to know, wherever it runs."""
+    model = os.path.abspath(args.model) if os.path.isdir(args.model) else args.model
+    # A model a CPU, and none that takes them all.
+    load = partial(
+        load_captioner, argparse.Namespace(**vars(args) | {"model": model, "num_threads": 1})
+    )
+    return Job(load, captioner.request("", args.segments), captioner.name, limits)
 
 
 def printable(text: str) -> str:
@@ -221,21 +260,21 @@ def _stop_at_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def find(paths, recursive: bool, model: str, shard=None) -> Iterator[str | Failure]:
+def find(paths, recursive: bool, model: str, shard=None) -> Iterator[str | Stored | Failure]:
     """The files named, and those in the folders named; a folder without any is a failure.
 
     Of a shard those whose path, within the folder named, hashes to it: on every machine the same.
     """
     for path in paths:
-        if not os.path.isdir(path):
+        if not is_address(path) and not os.path.isdir(path):
             if _is_in(shard, path):
                 yield path
             continue
         empty = True
         try:
-            for video in map(str, find_videos(path, recursive)):
+            for name, video in _find_in(path, recursive):
                 empty = False
-                if _is_in(shard, os.path.relpath(video, path)):
+                if _is_in(shard, name):
                     yield video
         except VideoError as err:
             yield Failure(path, str(err), model)
@@ -243,6 +282,15 @@ def find(paths, recursive: bool, model: str, shard=None) -> Iterator[str | Failu
         if empty:
             deeper = "" if recursive else "; --recursive searches the folders in it too"
             yield Failure(path, f"{path}: holds no video or picture{deeper}", model)
+
+
+def _find_in(folder: str, recursive: bool) -> Iterator[tuple[str, str | Stored]]:
+    """The videos of a folder and their paths within it."""
+    if is_address(folder):
+        yield from find_stored(folder, recursive)
+        return
+    for video in map(str, find_videos(folder, recursive)):
+        yield os.path.relpath(video, folder), video
 
 
 def _is_in(shard, name: str) -> bool:
@@ -336,7 +384,7 @@ def _export(args) -> int:
 
 
 def load_captioner(args: argparse.Namespace):
-    """The `Captioner` that `args.model` names, with those decoding options that `args` has."""
+    """The `Captioner` that `args.model` names, with those options that `args` has."""
     folder = ModelFolder.open(args.model)
     names = [field.name for field in fields(DecodingOptions)]
     given = {name: getattr(args, name, None) for name in names}
@@ -350,7 +398,7 @@ def load_captioner(args: argparse.Namespace):
 
     programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))
     with muted_stderr():
-        return Captioner.of(folder, decoding, programs)
+        return Captioner.of(folder, decoding, programs, getattr(args, "num_threads", None))
 
 
 @contextmanager

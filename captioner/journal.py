@@ -77,7 +77,7 @@ class Journal:
 
     def __contains__(self, video: str | os.PathLike) -> bool:
         """Whether a caption of a video as it is now has been written already."""
-        digest = _digest(str(video))
+        digest = digest_of(str(video))
         place = np.searchsorted(self._done, digest)
         return place < len(self._done) and self._done[place] == digest
 
@@ -189,10 +189,10 @@ def _mend(journal: _RowsFile, model: str, retry_failed: bool) -> np.ndarray:
         whole += len(line)
         if result.model != model:
             continue
-        if _is_stale(result, retry_failed):
+        if is_stale(result, retry_failed):
             stale.append(number)
         else:
-            done.append(_digest(result.video))
+            done.append(digest_of(result.video))
     journal.truncate(whole)
     if stale:
         numbers = set(stale)
@@ -201,7 +201,8 @@ def _mend(journal: _RowsFile, model: str, retry_failed: bool) -> np.ndarray:
     return np.unique(np.asarray(done, np.uint64))
 
 
-def _is_stale(result: Caption | Failure, retry_failed: bool) -> bool:
+def is_stale(result: Caption | Failure, retry_failed: bool) -> bool:
+    """Whether a video is to be captioned again: it has failed, or changed since."""
     if retry_failed and isinstance(result, Failure):
         return True
     try:
@@ -211,7 +212,8 @@ def _is_stale(result: Caption | Failure, retry_failed: bool) -> bool:
     return (found.st_size, found.st_mtime) != (result.size, result.modified)
 
 
-def _digest(video: str) -> int:
+def digest_of(video: str) -> int:
+    """A path in 64 bits."""
     digest = blake2b(video.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 

@@ -13,11 +13,11 @@ from .caption import Candidate, Caption, Failure, Segment
 COLUMNS = ("video", "start", "end", "caption", "score", "duration", "model", "error")
 
 
-def to_json(result: Caption | Failure) -> str:
-    """A row of JSON, without line break.
+def to_row(result: Caption | Failure) -> dict[str, object]:
+    """What is told of a video.
 
     Its fields are `video`, `caption`, `score`, `duration`, `model`, `error`, `size` and
-    `modified`; what a row has no value for is null: `error` of a caption; `caption`, `score` and
+    `modified`; what a row has no value for is None: `error` of a caption; `caption`, `score` and
     `duration` of a failure. With segments there is `segments` too: of each `start`, `end`,
     `caption` and `score`.
     """
@@ -42,6 +42,36 @@ def to_json(result: Caption | Failure) -> str:
                 }
                 for segment in result.segments
             ]
+    return row
+
+
+def from_row(row: dict[str, object]) -> Caption | Failure:
+    """The reverse of `to_row`, as far as a row tells.
+
+    Raises:
+        ValueError: this is no such row.
+    """
+    try:
+        file = {"size": row["size"], "modified": row["modified"]}
+        if row["error"] is not None:
+            return Failure(row["video"], row["error"], row["model"], **file)
+        candidates = (Candidate(row["caption"], row["score"]),)
+        segments = tuple(
+            Segment(
+                segment["start"], segment["end"], (Candidate(segment["caption"], segment["score"]),)
+            )
+            for segment in row.get("segments") or ()
+        )
+        return Caption(
+            row["video"], candidates, row["duration"], row["model"], segments=segments, **file
+        )
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"expected a row of captions, found: {row!r}") from err
+
+
+def to_json(result: Caption | Failure) -> str:
+    """The row of `to_row` as JSON, without line break."""
+    row = to_row(result)
     text = json.dumps(row, ensure_ascii=False)
     # A path that is no Unicode can only be told in escapes.
     return text if text.isascii() or is_unicode(text) else json.dumps(row)
@@ -58,23 +88,7 @@ def from_json(row: str | bytes) -> Caption | Failure:
     Raises:
         ValueError: this is no such row.
     """
-    try:
-        row = json.loads(row)
-        file = {"size": row["size"], "modified": row["modified"]}
-        if row["error"] is not None:
-            return Failure(row["video"], row["error"], row["model"], **file)
-        candidates = (Candidate(row["caption"], row["score"]),)
-        segments = tuple(
-            Segment(
-                segment["start"], segment["end"], (Candidate(segment["caption"], segment["score"]),)
-            )
-            for segment in row.get("segments", ())
-        )
-        return Caption(
-            row["video"], candidates, row["duration"], row["model"], segments=segments, **file
-        )
-    except (KeyError, TypeError) as err:
-        raise ValueError(f"expected a row of captions, found: {row!r}") from err
+    return from_row(json.loads(row))
 
 
 def to_text(result: Caption | Failure) -> str:

@@ -72,13 +72,26 @@ class Captioner:
 
     @classmethod
     def of(
-        cls, folder: ModelFolder, decoding: DecodingOptions, programs: Path | None
+        cls,
+        folder: ModelFolder,
+        decoding: DecodingOptions,
+        programs: Path | None,
+        num_threads: int | None = None,
     ) -> "Captioner":
-        """Loads a model; `programs` is what `captioner.export.programs_for` chose."""
+        """Loads a model.
+
+        Args:
+            folder: the model.
+            decoding: how to search for sentences.
+            programs: what `captioner.export.programs_for` chose.
+            num_threads: in which a program's CNN computes; by default one a core.
+        """
         if programs is None:
             backbone, engine = folder.load_backbone(), KerasEngine(folder.load_model())
         else:
-            backbone = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM, num_cores()))
+            backbone = lite_backbone(
+                folder, Program(programs / BACKBONE_PROGRAM, num_threads or num_cores())
+            )
             # Its products are too small to share among cores.
             engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
         return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.version)
