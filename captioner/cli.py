@@ -31,6 +31,7 @@ from .label_folder import TASK as LABEL
 from .label_folder import LabelFolder
 from .on_ray import OWN, Job, caption_on_ray
 from .output import FORMATS
+from .parts import Parts, is_parts
 from .progress import Progress
 from .reading import Reader, ReadingLimits
 from .segments import SHOTS
@@ -82,8 +83,18 @@ def _add_caption(commands):
         "130 interrupted.",
     )
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help=f"a file, or a folder of {' '.join(SUFFIXES)}; with --on also an address: s3://...",
+    )
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="default: stdout; a name in .parquet, or an address (s3://...), becomes a folder",
+    )
     add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
     add(
         "--formats",
@@ -175,8 +186,7 @@ def _caption(args) -> int:
         raise CaptionerError("several formats need files; name them: -o FILE")
     if args.on is None and any(map(is_address, args.paths)):
         raise CaptionerError("addresses are read on a Ray cluster: --on ray")
-    resume = args.resume or args.retry_failed
-    if resume and args.output is None:
+    if (args.resume or args.retry_failed) and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
     limits = ReadingLimits(args.time_limit, args.memory_limit)
     with ExitStack() as stack:
@@ -190,8 +200,7 @@ def _caption(args) -> int:
         if args.output is None:
             rows = FORMATS[args.formats[0]]
         else:
-            journal = Journal(args.output, args.formats, captioner.name, resume, args.retry_failed)
-            stack.enter_context(journal)
+            journal = stack.enter_context(_journal(args, captioner.name))
 
         def todo():
             for found in find(args.paths, args.recursive, captioner.name, args.shard):
@@ -225,6 +234,15 @@ def _caption(args) -> int:
     if journal:
         print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
     return SOME_FAILED if progress.failed else ALL_GOOD
+
+
+def _journal(args, model: str) -> Journal | Parts:
+    again = {"resume": args.resume or args.retry_failed, "retry_failed": args.retry_failed}
+    if not is_parts(args.output):
+        return Journal(Path(args.output), args.formats, model, **again)
+    if args.formats != [JOURNAL]:
+        raise CaptionerError(f"{args.output}: a folder of rows; leave out --format, --formats")
+    return Parts(args.output, model, **again)
 
 
 def _job(args, captioner, limits) -> Job:

@@ -77,9 +77,7 @@ class Journal:
 
     def __contains__(self, video: str | os.PathLike) -> bool:
         """Whether a caption of a video as it is now has been written already."""
-        digest = digest_of(str(video))
-        place = np.searchsorted(self._done, digest)
-        return place < len(self._done) and self._done[place] == digest
+        return is_done(self._done, str(video))
 
     @property
     def num_before(self) -> int:
@@ -199,6 +197,13 @@ def _mend(journal: _RowsFile, model: str, retry_failed: bool) -> np.ndarray:
         lines = enumerate(journal.lines())
         journal.replace_by(line for number, line in lines if number not in numbers)
     return np.unique(np.asarray(done, np.uint64))
+
+
+def is_done(done: np.ndarray, video: str) -> bool:
+    """Whether a path is among those with these digests, which are in order."""
+    digest = digest_of(video)
+    place = np.searchsorted(done, digest)
+    return place < len(done) and done[place] == digest
 
 
 def is_stale(result: Caption | Failure, retry_failed: bool) -> bool:

@@ -43,15 +43,17 @@ def is_address(path: str | os.PathLike) -> bool:
 
 
 def open_store(address: str) -> tuple[Any, str]:
-    """The `pyarrow.fs.FileSystem` of an address, and the path in it.
+    """The `pyarrow.fs.FileSystem` of an address, or of a path, and the path in it.
 
     Raises:
         CaptionerError: pyarrow is missing, or cannot reach it.
     """
     try:
-        from pyarrow.fs import FileSystem
+        from pyarrow.fs import FileSystem, LocalFileSystem
     except ImportError as err:
         raise CaptionerError(f'{address}: needs pyarrow: pip install "captioner[ray]"') from err
+    if not is_address(address):
+        return LocalFileSystem(), os.path.abspath(address)
     try:
         return FileSystem.from_uri(address)
     except (OSError, ValueError) as err:

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors config caption sampling stream straight video segments reading vocabulary cnn "
     "backbones recurrence cells attention layers model labelling decoding checkpoint label_folder "
-    "engines export saved_model batch pipeline output labelled labeller journal progress cli "
-    "label_cli demo"
+    "engines export saved_model batch pipeline output stores on_ray labelled labeller journal "
+    "parts progress cli label_cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
