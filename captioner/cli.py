@@ -92,6 +92,7 @@ def _add_caption(commands):
     add(
         "-o",
         "--output",
+        type=_output,
         metavar="FILE",
         help="default: stdout; a name in .parquet, or an address (s3://...), becomes a folder",
     )
@@ -148,6 +149,10 @@ def add_reading_limits(parser, part: str):
         metavar="MB",
         help="for reading one video; default: %(default)s",
     )
+
+
+def _output(text):
+    return text if is_parts(text) else Path(text)
 
 
 def _segments(text):
@@ -239,7 +244,7 @@ def _caption(args) -> int:
 def _journal(args, model: str) -> Journal | Parts:
     again = {"resume": args.resume or args.retry_failed, "retry_failed": args.retry_failed}
     if not is_parts(args.output):
-        return Journal(Path(args.output), args.formats, model, **again)
+        return Journal(args.output, args.formats, model, **again)
     if args.formats != [JOURNAL]:
         raise CaptionerError(f"{args.output}: a folder of rows; leave out --format, --formats")
     return Parts(args.output, model, **again)
