@@ -75,7 +75,7 @@ def _caption_there(args) -> int:
         raise CaptionerError("--server writes one file of one format, not srt or vtt")
     status = ALL_GOOD
     try:
-        output = Path(args.output).open("w", encoding="utf-8") if args.output else None
+        output = open(args.output, "w", encoding="utf-8") if args.output else None  # noqa: SIM115
     except OSError as err:
         raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
     with output or nullcontext(sys.stdout) as out:
