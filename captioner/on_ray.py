@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from .batch import BATCH_SIZE, Part, num_cores, read_parts, tell
@@ -84,6 +84,9 @@ def caption_on_ray(
         CaptionerError: Ray is missing, there is no cluster, or it gives up.
     """
     videos = iter(videos)
+    if (first := next(videos, None)) is None:
+        return
+    videos = chain([first], videos)
     with _cluster(address, workers or num_cores()) as ray:
         while window := list(islice(videos, WINDOW)):
             yield from (video for video in window if isinstance(video, Failure))

@@ -92,7 +92,8 @@ class Parts:
                 continue
             results = self._read(path)
             kept = [r for r in results if r.model != model or not is_stale(r, retry_failed)]
-            done.extend(digest_of(result.video) for result in kept if result.model == model)
+            ours = (result for result in kept if result.model == model)
+            done.extend(digest_of(_printable(result.video)) for result in ours)
             if not kept:
                 self._filesystem.delete_file(path)
             elif len(kept) < len(results):
