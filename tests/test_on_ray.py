@@ -5,7 +5,6 @@ What runs is the command itself, with a model that says how bright a clip is (`t
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,20 +17,13 @@ import numpy as np
 import pytest
 
 from .benchmarks.memory import tree
+from .benchmarks.scale import ray_cluster
 from .clips import write_clip
 
 ROOT = Path(__file__).parent.parent
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason='needs Ray: pip install "captioner[ray]"'
 )
-CLUSTER = """
-from ray.cluster_utils import Cluster
-node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000}
-cluster = Cluster(initialize_head=True, head_node_args=node)
-cluster.add_node(**node)
-print(cluster.address, flush=True)
-input()
-"""
 SLOWLY = """
 import sys
 from functools import partial
@@ -61,23 +53,6 @@ def _rows(path):
     return sorted(map(json.loads, path.read_text().splitlines()), key=lambda row: row["video"])
 
 
-@pytest.fixture
-def two_nodes(monkeypatch):
-    """Address of a cluster of two nodes with a CPU each, and the process that holds it."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], cwd=ROOT, text=True, start_new_session=True, **pipes
-    )
-    try:
-        address = process.stdout.readline().strip()
-        assert address
-        yield address, process.pid
-    finally:
-        process.communicate("\n", timeout=60)
-
-
 def _workers(cluster, name):
     for pid in tree(cluster):
         with suppress(OSError):  # it may have ended
@@ -86,12 +61,13 @@ def _workers(cluster, name):
 
 
 @needs_ray
-def test_two_nodes_and_killed_workers(folder, two_nodes, tmp_path):
-    address, cluster = two_nodes
+def test_two_nodes_and_killed_workers(folder, tmp_path):
     _run(folder, "-o", tmp_path / "local.jsonl")
     out = tmp_path / "ray.jsonl"
-    command = [sys.executable, "-c", SLOWLY, "caption", folder, "-o", out, "--on", address]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    cores = sorted(os.sched_getaffinity(0))
+    with ray_cluster([cores, cores]) as (address, cluster):
+        command = [sys.executable, "-c", SLOWLY, "caption", folder, "-o", out, "--on", address]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and not (out.exists() and out.stat().st_size):
             time.sleep(0.05)
         models = list(_workers(cluster, "_Model"))
@@ -99,7 +75,7 @@ def test_two_nodes_and_killed_workers(folder, two_nodes, tmp_path):
         os.kill(models[0], signal.SIGKILL)
         for reader in _workers(cluster, "_read"):
             os.kill(reader, signal.SIGKILL)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=300)
     assert "96 captioned, 1 failed, 0 done before" in told
     assert process.returncode == 1
     assert _rows(out) == _rows(tmp_path / "local.jsonl")
