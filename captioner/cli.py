@@ -116,7 +116,12 @@ def _add_caption(commands):
     add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
     add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
     add("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of what is found")
-    add("--workers", type=_positive(int), metavar="N", help="processes that read; default: cores")
+    add(
+        "--workers",
+        type=_positive(int),
+        metavar="N",
+        help="processes that read, with --on those that hold a model; default: cores",
+    )
     add(
         "--on",
         type=_cluster,

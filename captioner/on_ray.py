@@ -98,6 +98,7 @@ def caption_on_ray(
                         del waiting[index]
                         yield from_json(row)
                 except ray.exceptions.RayError as err:
+                    # Whoever handed out the groups may have been killed: another takes over.
                     lost = isinstance(err, ray.exceptions.ActorDiedError)
                     if not lost or len(waiting) == before:
                         raise CaptionerError(f"Ray has given up: {err}") from err
@@ -133,7 +134,7 @@ def _run(ray, job, videos, workers, gpu) -> Iterator[tuple[int, str]]:
     groups = [pickle.dumps(items[at : at + size]) for at in range(0, len(items), size)]
     resources = ray.cluster_resources()
     num_gpus = int(resources.get("GPU", 0)) if gpu else 0
-    workers = num_gpus or workers or max(1, int(resources["CPU"]))
+    workers = num_gpus or workers or max(1, int(resources.get("CPU", 1)))
     run = ray.remote(num_cpus=0)(_Run).remote(job, groups, min(workers, len(groups)), num_gpus > 0)
     told = run.next.remote()
     while (rows := ray.get(told)) is not None:

@@ -75,6 +75,10 @@ def test_two_nodes_and_killed_workers(folder, tmp_path):
         os.kill(models[0], signal.SIGKILL)
         for reader in _workers(cluster, "_read"):
             os.kill(reader, signal.SIGKILL)
+        while process.poll() is None and len(out.read_text().splitlines()) < 40:
+            time.sleep(0.05)
+        [run] = _workers(cluster, "_Run")
+        os.kill(run, signal.SIGKILL)
         _, told = process.communicate(timeout=300)
     assert "96 captioned, 1 failed, 0 done before" in told
     assert process.returncode == 1
