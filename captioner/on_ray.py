@@ -110,7 +110,6 @@ def _cluster(address: str, num_cpus: int) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
-        import ray.data
     except ImportError as err:
         raise CaptionerError('--on ray needs Ray: pip install "captioner[ray]"') from err
     logging.getLogger("ray").setLevel(logging.ERROR)

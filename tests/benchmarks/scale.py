@@ -86,7 +86,9 @@ def rate(short: Path, long: Path, *arguments) -> tuple[float, float]:
     """Clips a second, and seconds that a run takes beyond its clips."""
     few, many = (len(list(folder.iterdir())) for folder in (short, long))
     short_s, long_s = (caption_s(folder, *arguments) for folder in (short, long))
-    per_clip = max(long_s - short_s, 1e-9) / (many - few)
+    if long_s <= short_s:
+        raise SystemExit("the machine is too busy: many clips took no longer than a few")
+    per_clip = (long_s - short_s) / (many - few)
     return 1 / per_clip, short_s - few * per_clip
 
 
