@@ -54,10 +54,11 @@ def _rows(path):
 
 
 def _workers(cluster, name):
-    for pid in tree(cluster):
-        with suppress(OSError):  # it may have ended
-            if name in Path(f"/proc/{pid}/cmdline").read_text():
-                yield pid
+    while True:
+        with suppress(OSError):  # one has ended meanwhile; look again
+            return [
+                pid for pid in tree(cluster) if name in Path(f"/proc/{pid}/cmdline").read_text()
+            ]
 
 
 @needs_ray
@@ -70,7 +71,7 @@ def test_two_nodes_and_killed_workers(folder, tmp_path):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and not (out.exists() and out.stat().st_size):
             time.sleep(0.05)
-        models = list(_workers(cluster, "_Model"))
+        models = _workers(cluster, "_Model")
         assert len(models) == 2
         os.kill(models[0], signal.SIGKILL)
         for reader in _workers(cluster, "_read"):
