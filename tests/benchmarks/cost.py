@@ -48,15 +48,21 @@ def steps(folder: Path) -> dict[str, float]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="default: %(default)s")
+    parser.add_argument("--calibration", type=int, nargs=2, default=(8, 108), help="folders")
     args = parser.parse_args()
+    few, many = args.calibration
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as place:
-        folders = {count: Path(place, str(count)) for count in (8, 108, *args.sizes)}
+        folders = {count: Path(place, str(count)) for count in (few, many, *args.sizes)}
+        whole = folders[max(folders)]
+        whole.mkdir()
+        write_folder(whole, max(folders))
         for count, folder in folders.items():
-            folder.mkdir()
-            write_folder(folder, count)
-        result = {"cores": len(cores), "load": round(os.getloadavg()[1], 1)} | steps(folders[8])
-        clips_per_s, start_s = rate(folders[8], folders[108], cores)
+            folder.mkdir(exist_ok=True)
+            for path in sorted(whole.iterdir())[: count if folder != whole else 0]:
+                (folder / path.name).symlink_to(path)
+        result = {"cores": len(cores), "load": round(os.getloadavg()[1], 1)} | steps(folders[few])
+        clips_per_s, start_s = rate(folders[few], folders[many], cores)
         result |= {"clips_per_s": round(clips_per_s, 3), "start_s": round(start_s, 2)}
         for count in args.sizes:
             predicted, measured = start_s + count / clips_per_s, caption_s(folders[count], cores)
