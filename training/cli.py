@@ -23,7 +23,7 @@ from .writing import only_told, writing
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
-SAMPLES, SELF_CRITICAL_RATE = 5, 0.1  # of the learning rate before it
+SAMPLES, SELF_CRITICAL_RATE = 5, 0.05  # of the learning rate before it
 DATA_SETTINGS = (
     "base backbone cnn replay replay_share freeze_encoder views min_count precision".split()
 )
@@ -117,7 +117,7 @@ def add_train(commands):
         epochs_default=f"{EPOCHS}, or as many as make {FEWEST_STEPS} steps; "
         f"with --task label {LABEL_EPOCHS}",
     )
-    parser.add_argument("--half", action="store_true", help="save weights as float16")
+    parser.add_argument("--half", action="store_true", help="save weights with fewer digits, small")
     add_label_training(parser)
     parser.set_defaults(run=_train)
 

@@ -149,7 +149,8 @@ class SelfCritical(keras.Model):
         if not training:
             return self.model(inputs)
         token_ids = ops.stop_gradient(self._draw(inputs["features"], inputs["sequence_length"]))
-        logits = self.model({**inputs, "token_ids": token_ids}, training=True)
+        # Without dropout, as they were drawn: sentences of another model would pull it apart.
+        logits = self.model({**inputs, "token_ids": token_ids})
         return logits, token_ids, self._rewards(token_ids, inputs["clip"])
 
     def _draw(self, features, sequence_length):
