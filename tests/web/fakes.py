@@ -100,7 +100,7 @@ def label_folder(path, multi_label=False):
     labels = ("background", "blue", "green", "red", "late", "moves")
     config = LabelConfig(len(labels), 8, multi_label=multi_label)
     folder = LabelFolder(path, config, "bundled", None, LabellingOptions(), labels)
-    folder.save(SimpleNamespace(save_weights=Path.touch))
+    folder.save(SimpleNamespace(variables=[], save_weights=Path.touch))
     return str(path)
 
 
