@@ -27,7 +27,7 @@ DEFAULT_MODEL = "default"
 TASK = "caption"
 CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
 WEIGHTS, BACKBONE_WEIGHTS = "captioner.weights.h5", "backbone.weights.h5"
-SIGNIFICAND_BITS = 4  # of weights saved as half; with all 10 a model captions no better
+SIGNIFICAND_BITS = 4  # of weights saved as half; all 10 caption hardly better
 
 
 def assets_folder() -> Path:
