@@ -8,6 +8,7 @@ from keras import layers, ops
 from .attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention
 from .config import NUM_HEADS, ModelConfig
 from .layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
+from .recurrence import in_windows
 from .vocabulary import START_ID
 
 
@@ -34,11 +35,21 @@ class CaptionModel(keras.Model):
     "Bottom-up and top-down attention"): the first reads the words and asks, the second reads the
     answer and speaks. Unlike there, no output flows back into the first one but through the words,
     so that in training each runs over whole sentences at once.
+
+    Args:
+        config: its shape.
+        window: frames that a gradient flows back through in training, where the encoder then
+            reads clips window by window; None: all of a clip. What the model says is the same.
+
+    Raises:
+        ValueError: windows, and an encoder that is bidirectional.
     """
 
-    def __init__(self, config: ModelConfig, **kwargs):
+    def __init__(self, config: ModelConfig, window: int | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.config = config
+        if window and config.bidirectional:
+            raise ValueError("an encoder that is bidirectional cannot learn in windows")
+        self.config, self.window = config, window
         units = config.units
         self.embedding = layers.Embedding(
             config.vocab_size,
@@ -111,7 +122,10 @@ class CaptionModel(keras.Model):
     def _read(self, frames, sequence_length, training):
         """The encoder: `(batch_size, num_frames, units)` -> the same shape, zero past each end."""
         for depth, layer in enumerate(self.encoder):
-            outputs, _ = layer(frames, sequence_length=sequence_length, training=training)
+            if training and self.window:
+                outputs = in_windows(layer, frames, sequence_length, self.window, training)
+            else:
+                outputs, _ = layer(frames, sequence_length=sequence_length, training=training)
             frames = frames + self.dropout(outputs, training=training) if depth else outputs
         return frames
 

@@ -162,3 +162,40 @@ def dynamic_rnn(
 
     outputs, state = loop(step, initial_state, steps, longest(sequence_length))
     return ops.swapaxes(outputs, 0, 1), state  # (batch_size, sequence_length, output_size)
+
+
+def in_windows(layer, inputs, sequence_length, window, training=None):
+    """Runs a layer over windows of sequences, each from the state that the one before left.
+
+    The outputs are those of one run over the whole, but through the state no gradient flows back
+    into an earlier window (truncated back-propagation through time, Williams and Peng 1990).
+
+    Args:
+        layer: called as an `LSTM`, and one that reads forwards.
+        inputs: `(batch_size, sequence_length, input_dim)`.
+        sequence_length: `(batch_size,)` integers.
+        window: steps of one.
+        training: whether to drop values out.
+
+    Returns:
+        Outputs `(batch_size, sequence_length, output_size)`.
+    """
+    batch_size, total, input_dim = ops.shape(inputs)
+    count = -(-total // window)
+    padded = ops.pad(inputs, [(0, 0), (0, count * window - total), (0, 0)])
+    windows = ops.reshape(padded, (batch_size, count, window, input_dim))
+    starts = window * ops.arange(count, dtype="int32")
+    sequence_length = ops.cast(sequence_length, "int32")
+    # What no step makes of the state before the first one.
+    _, state = layer(inputs[:, :1], ops.zeros_like(sequence_length), training=training)
+
+    def step(state, steps):
+        inputs, start = steps
+        length = ops.clip(sequence_length - start, 0, window)
+        state = tree.map_structure(ops.stop_gradient, state)
+        outputs, state = layer(inputs, length, state, training=training)
+        return state, outputs
+
+    outputs, _ = loop(step, state, (ops.swapaxes(windows, 0, 1), starts))
+    outputs = ops.swapaxes(outputs, 0, 1)  # (batch_size, count, window, output_size)
+    return ops.reshape(outputs, (batch_size, count * window, -1))[:, :total]

@@ -130,8 +130,9 @@ def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     model = tmp_path / "model"
-    training = "--epochs 120 --learning-rate 3e-3 --batch-size 4".split()
+    training = "--epochs 120 --learning-rate 3e-3 --batch-size 4 --frames 10 --window 4".split()
     run("train", labelled_clips, "--output", model, "--cnn", tiny_cnn, *training)
+    assert "up to 10 a clip" in run("info", model)
     clips = [labelled_clips.parent / f"{colour}.avi" for colour, _ in SENTENCES]
     rows = _rows(run("caption", "--model", model, *clips))
     assert [row["caption"] for row in rows] == list(SENTENCES.values())

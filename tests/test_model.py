@@ -60,6 +60,49 @@ def test_call_agrees_with_repeated_decode_step(config):
         last = token_ids[:, position]
 
 
+@pytest.mark.parametrize(("encoder", "graph"), [("lstm", True), *((x, False) for x in ENCODERS)])
+def test_windows_say_the_same_and_carry_no_gradient(encoder, graph):
+    import tensorflow as tf
+
+    config = replace(CONFIG, encoder=encoder, encoder_layers=2, dropout=0.0)
+    whole, cut = _build(config), CaptionModel(config, window=3)
+    cut.set_weights(whole.get_weights())
+    rng = np.random.default_rng(6)
+    inputs = {
+        "features": rng.normal(size=(3, 8, 4, 6)).astype(np.float32),
+        "sequence_length": np.array([8, 2, 6], np.int32),
+        "token_ids": rng.integers(3, 11, (3, 5)).astype(np.int32),
+    }
+    said = [np.asarray(one(inputs, training=True)) for one in (whole, cut)]
+    np.testing.assert_allclose(*said, atol=1e-6)
+    shape = [tf.TensorSpec((None, None, 4, 6))]  # of any number of frames, as in training
+
+    def late_gradient(model, before):
+        """How the memory of the frames from `before` on depends on each frame."""
+
+        def gradient(features):
+            with tf.GradientTape() as tape:
+                tape.watch(features)
+                values = model.encode(features, inputs["sequence_length"], training=True)[0].values
+                late = tf.reduce_sum(values[:, 4 * before :] ** 2)
+            return tape.gradient(late, features)
+
+        run = tf.function(gradient, shape) if graph else gradient
+        return np.abs(run(tf.constant(inputs["features"]))).sum(axis=(2, 3))  # (3, num_frames)
+
+    assert (late_gradient(whole, 6)[0] > 0).any(where=np.arange(8) < 3)
+    found = late_gradient(cut, 6)
+    assert (found[:, :6] == 0).all()
+    assert (found[0, 6:] > 0).all()
+    # Within a window it flows: from the last frame of the second one to its first.
+    assert (late_gradient(cut, 5)[0, 3:] > 0).all()
+
+
+def test_only_what_reads_forwards_learns_in_windows():
+    with pytest.raises(ValueError, match="bidirectional cannot learn in windows"):
+        CaptionModel(replace(CONFIG, bidirectional=True), window=3)
+
+
 @pytest.mark.parametrize("config", SHAPES, ids=str)
 def test_padding_changes_nothing(config):
     model = _build(config)

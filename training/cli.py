@@ -25,7 +25,7 @@ EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
 SAMPLES, SELF_CRITICAL_RATE = 5, 0.05  # of the learning rate before it
 DATA_SETTINGS = (
-    "base backbone cnn replay replay_share freeze_encoder views min_count precision".split()
+    "base backbone cnn replay replay_share freeze_encoder views window min_count precision".split()
 )
 PATIENCE = {"caption": 5, "label": 10}
 MOTION_DIM = 64  # of models that do not have one of their own
@@ -87,6 +87,21 @@ def add_train(commands):
         type=int,
         default=0,
         help="further views of each clip to learn from",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="looked at in a clip; default: as many as by the base, without one "
+        f"{SamplingOptions().num_frames}",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=64,
+        metavar="N",
+        help="frames of a clip, or moments of a video, that a gradient flows back through; of "
+        "longer ones the state is carried from window to window; default: %(default)s",
     )
     parser.add_argument(
         "--scheduled-sampling",
@@ -164,6 +179,7 @@ def _train(args) -> int:
         raise DatasetError(f"{args.labels[0]}: has no row of the split train")
     base = _base(args)
     folder, backbone, weights = _begin(args, base, clips["train"])
+    window = args.window if folder.sampling.num_frames > args.window else None
     work = args.work or args.output / "work"
 
     def look(clips, views=0):
@@ -194,7 +210,7 @@ def _train(args) -> int:
         seed=args.seed,
     )
     captions = [clip.captions for clip in batches.clips]
-    facts = [str(base and base.path.resolve()), args.freeze_encoder, args.views]
+    facts = [str(base and base.path.resolve()), args.freeze_encoder, args.views, window]
     claim(work / "state", captions, asdict(folder.model), asdict(options), facts)
     settings = {
         "Data": {name: getattr(args, name) for name in DATA_SETTINGS}
@@ -202,7 +218,7 @@ def _train(args) -> int:
         "Training": asdict(options),
     }
     with strategy().scope():
-        model = CaptionModel(folder.model)
+        model = CaptionModel(folder.model, window)
         if base is not None:
             transfer(base.load_model(), model, args.seed)
         looking = (model.projection, *model.encoder, *[model.motion] * bool(model.motion))
@@ -246,15 +262,17 @@ def _begin(args, base: ModelFolder | None, clips):
     from .transfer import grow_vocabulary, permit_repetition
 
     captions = [caption for clip in clips for caption in clip.captions]
+    sampling = base.sampling if base is not None else SamplingOptions()
+    if args.frames is not None:
+        sampling = SamplingOptions(args.frames)
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
         motion_dim = base.model.motion_dim or (0 if args.freeze_encoder else MOTION_DIM)
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
         decoding = permit_repetition(base.decoding, captions)
-        folder = replace(
-            base, path=args.output, model=config, decoding=decoding, vocabulary=vocabulary
-        )
+        changes = {"sampling": sampling, "decoding": decoding, "vocabulary": vocabulary}
+        folder = replace(base, path=args.output, model=config, **changes)
         return folder, base.load_backbone(), weights
     name = args.backbone or "bundled"
     cnn, weights = _bundled_cnn(args.cnn) if name == "bundled" else (None, None)
@@ -262,7 +280,7 @@ def _begin(args, base: ModelFolder | None, clips):
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
     config = ModelConfig(len(vocabulary), feature_dim, *num_regions, motion_dim=MOTION_DIM)
-    sampling, decoding = SamplingOptions(), DecodingOptions()
+    decoding = DecodingOptions()
     folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
     return folder, backbone, weights
 

@@ -34,7 +34,6 @@ def add_label_training(parser):
     add("--units", type=int, default=128, help=f"width of the encoder; {default}")
     add("--bidirectional", action="store_true", help="look ahead too; not for live use")
     add("--multi-label", action="store_true", help="several labels may hold at once")
-    add("--window", type=int, default=64, help=f"moments a gradient flows through; {default}")
     add("--lanes", type=int, default=8, help=f"windows side by side; {default}")
     add("--smoothing", type=float, default=0.0, help="against flicker, such as 0.15; default: off")
     add(
