@@ -1,7 +1,11 @@
 import base64
 import json
+import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import replace
 
 import cv2
@@ -20,6 +24,7 @@ from captioner.vocabulary import PAD_ID, Vocabulary, join
 from .conftest import draw_shape_clip
 
 NUM_CAPTIONS = 2
+SERVER = "tensorflow_model_server"
 # With None in sys.modules, `import captioner` fails; Keras is not needed either.
 ELSEWHERE = """
 import sys
@@ -107,6 +112,36 @@ def test_the_example_is_a_request_that_works(exported):
         "scores": [1, NUM_CAPTIONS],
     }
     assert set(described["outputs"]) == set(found)
+
+
+@pytest.mark.skipif(shutil.which(SERVER) is None, reason=f"{SERVER} is not installed")
+def test_tensorflow_serving_says_the_same(exported, tmp_path):
+    (tmp_path / "1").symlink_to(exported)  # the server wants a version
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = [f"--rest_api_port={port}", "--model_name=captioner", f"--model_base_path={tmp_path}"]
+    address = f"http://127.0.0.1:{port}/v1/models/captioner"
+    request = (exported / "request.json").read_bytes()
+    with subprocess.Popen([SERVER, "--port=0", *options]) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(address)
+                    break
+                except OSError:
+                    assert server.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+            with urllib.request.urlopen(f"{address}:predict", request) as answer:
+                [served] = json.load(answer)["predictions"]
+        finally:
+            server.terminate()
+    [instance] = json.loads(request)["instances"]
+    jpegs = tf.constant([[base64.b64decode(jpeg["b64"]) for jpeg in instance["jpegs"]]])
+    found = tf.saved_model.load(exported).signatures["serving_default"](jpegs=jpegs)
+    assert served["captions"] == [caption.decode() for caption in found["captions"].numpy()[0]]
+    assert served["scores"] == pytest.approx(found["scores"].numpy()[0].tolist(), abs=1e-4)
 
 
 def test_frames_of_any_size_and_clips_without_frames(exported, clips):
