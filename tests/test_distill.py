@@ -1,3 +1,4 @@
+import csv
 import json
 import warnings
 
@@ -57,6 +58,10 @@ def test_teacher_is_the_quantised_network_in_float(classifier, teacher_path):
     assert found.shape == (1, 6, 6, 12)
     assert np.abs(found - expected).max() < 0.1 * expected.max()
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+    expected = np.asarray(keras.ops.softmax(classifier[0](picture)))
+    found = np.asarray(load_teacher(teacher_path, 192, soft_labels=True)(picture))
+    np.testing.assert_allclose(found, expected, atol=0.005)
+    assert np.ptp(expected) > 0.03
 
 
 def test_pool_regions():
@@ -117,35 +122,65 @@ def test_views_go_on_where_they_were_stopped(pictures, teacher_path, tmp_path, m
     assert (whole.targets.max((1, 2)) > 0).all()
 
 
-def test_student_learns_and_becomes_a_backbone(pictures, teacher_path, tmp_path):
+def _losses(folder, column="loss"):
+    """Of each pass."""
+    with (folder / "distill.csv").open() as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def student(pictures, teacher_path, tmp_path_factory):
+    """The folder of a student, and the views that it has learned from."""
     keras.utils.set_random_seed(16)
-    views = _views(tmp_path, pictures, teacher_path)
-    distill.train(views, TINY_CNN, tmp_path, epochs=8, learning_rate=1e-2)
-    lines = (tmp_path / "distill.csv").read_text().splitlines()
-    losses = [float(line.split(",")[1]) for line in lines[1:]]
+    folder = tmp_path_factory.mktemp("student")
+    views = _views(folder, pictures, teacher_path)
+    distill.train(views, TINY_CNN, folder, epochs=8, learning_rate=1e-2)
+    return folder, views
+
+
+def test_student_learns_and_becomes_a_backbone(student):
+    folder, views = student
+    losses = _losses(folder)
     assert len(losses) == 8
     assert losses[-1] < 0.8 * losses[0]
-    backbone = load_backbone("bundled", TINY_CNN, tmp_path / "backbone.weights.h5")
+    backbone = load_backbone("bundled", TINY_CNN, folder / "backbone.weights.h5")
     features = backbone(np.stack(views.views[:4]))
     assert features.shape == (4, 4, 32)
     assert (features >= 0).all()
     assert features.std() > 0
 
 
-def test_student_goes_on_from_another(pictures, teacher_path, tmp_path):
-    keras.utils.set_random_seed(16)
-    first, second = tmp_path / "first", tmp_path / "second"
-    views = _views(first, pictures, teacher_path)
-    distill.train(views, TINY_CNN, first, epochs=8, learning_rate=1e-2)
-    second.mkdir()
-    distill.train(views, TINY_CNN, second, epochs=1, learning_rate=1e-4, base=first)
-    before, after = (
-        [float(line.split(",")[1]) for line in (folder / "distill.csv").read_text().split()[1:]]
-        for folder in (first, second)
+def test_student_goes_on_and_learns_soft_labels_too(student, teacher_path, tmp_path):
+    first, views = student
+    views.label(teacher_path)
+    assert views.soft_labels.shape == (80, 5)
+    np.testing.assert_allclose(views.soft_labels.astype(float).sum(1), 1, atol=0.01)
+    second, third = tmp_path / "second", tmp_path / "third"
+    second.mkdir(), third.mkdir()
+    distill.train(views, TINY_CNN, second, epochs=4, learning_rate=1e-3, base=first)
+    features, labels = (
+        _losses(second, f"{part}_loss") for part in ("teacher_features", "soft_labels")
     )
-    assert after[0] < 1.1 * before[-1] < before[0]
+    assert features[0] < 1.1 * _losses(first)[-1] < _losses(first)[0]
+    assert labels[-1] < 0.9 * labels[0]
+    views.soft_labels = None
+    distill.train(views, TINY_CNN, third, epochs=1, learning_rate=1e-4, base=second)
+    assert _losses(third)[0] < 1.1 * features[-1]
     with pytest.raises(DatasetError, match="nowhere: has no CNN of this shape"):
-        distill.train(views, TINY_CNN, second, 1, 1e-4, base=tmp_path / "nowhere")
+        distill.train(views, TINY_CNN, third, 1, 1e-4, base=tmp_path / "nowhere")
+
+
+def test_soft_labels_are_of_one_classifier(student, teacher_path, tmp_path):
+    _, views = student
+    views.label(teacher_path)
+    found = np.array(views.soft_labels)
+    (views.folder / "soft_labels/progress.json").write_text('{"views": 64}')
+    views.label(teacher_path)  # the rest of them
+    np.testing.assert_array_equal(views.soft_labels, found)
+    other = tmp_path / "other.tflite"
+    other.write_bytes(teacher_path.read_bytes())
+    with pytest.raises(DatasetError, match="soft_labels: holds the work on other labels"):
+        views.label(other)
 
 
 def test_views_of_other_pictures_are_kept_elsewhere(pictures, teacher_path, tmp_path):

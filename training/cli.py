@@ -356,6 +356,12 @@ def add_distill(commands):
         "pictures", nargs="+", type=Path, help="labels (their split train) or a folder of pictures"
     )
     parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help="a .tflite image classifier whose soft labels are learned too",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="output of another run to go on from"
@@ -377,7 +383,10 @@ def _distill(args) -> int:
     config = CnnConfig()
     views = Views(args.output, config, args.batch_size, args.seed)
     views.make(pictures, args.teacher, args.views)
-    train(views.open(), config, args.output, args.epochs, args.learning_rate, args.base)
+    views.open()
+    if args.classifier:
+        views.label(args.classifier)
+    train(views, config, args.output, args.epochs, args.learning_rate, args.base)
     return ALL_GOOD
 
 

@@ -1,9 +1,10 @@
 """Trains the bundled CNN from scratch to see what a larger, pretrained CNN sees.
 
 The student learns the teacher's feature map (Romero et al. 2015, "FitNets: hints for thin deep
-nets") and pooled features, on the very crop that the teacher saw, for many passes (Beyer et al.
-2022, "Knowledge distillation: a good teacher is patient and consistent"). No teacher weight is
-copied. A run that was stopped goes on where it was.
+nets") and pooled features, and if wanted the soft labels of a classifier (Hinton et al. 2015,
+"Distilling the knowledge in a neural network"), on the very crop that these saw, for many passes
+(Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"). No
+teacher's weight is copied. A run that was stopped goes on where it was.
 """
 
 import json
@@ -29,6 +30,7 @@ CNN_CONFIG = "cnn.json"
 STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
+SOFT_LABEL_WEIGHT = 0.2  # of cross-entropies of a few nats, beside a loss of 1.6
 
 
 def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -89,7 +91,7 @@ class Views(keras.utils.PyDataset):
         super().__init__()
         self.folder, self.student_size, self.grid = folder, config.input_size, config.grid_size
         self.batch_size, self.seed = batch_size, seed
-        self.epoch = 0
+        self.epoch, self.soft_labels = 0, None
 
     def make(self, pictures: list[Path], teacher_path: Path, views_per_picture: int):
         """Makes the views that are missing, in batches that are never made twice.
@@ -135,6 +137,32 @@ class Views(keras.utils.PyDataset):
                 bar.update(len(batch))
         views.flush(), targets.flush()
 
+    def label(self, classifier_path: Path):
+        """Adds what a classifier takes the views for, from where an earlier call was stopped.
+
+        Args:
+            classifier_path: see `training.teacher.load_teacher`.
+
+        Raises:
+            DatasetError: the views have the soft labels of another classifier.
+        """
+        folder = self.folder / "soft_labels"
+        claim(folder, classifier_path.name)
+        classifier = load_teacher(classifier_path, self.student_size, soft_labels=True)
+        file, progress = folder / "soft_labels.npy", folder / "progress.json"
+        done = json.loads(progress.read_text())["views"] if progress.exists() else 0
+        shape = (len(self.views), classifier.output_shape[-1])
+        self.soft_labels = np.lib.format.open_memmap(
+            file, "r+" if done else "w+", np.float16, shape
+        )
+        with tqdm(total=len(self.views), initial=done, unit="view") as bar:
+            while len(batch := self.views[done : done + 64]):
+                self.soft_labels[done : done + len(batch)] = classifier.predict_on_batch(batch)
+                done += len(batch)
+                progress.write_text(json.dumps({"views": done}))
+                bar.update(len(batch))
+        self.soft_labels.flush()
+
     def _view(self, pictures, index):
         rng = np.random.default_rng((self.seed, index))
         view = random_view(_read(pictures[index % len(pictures)]), rng, TEACHER_SIZE)
@@ -172,7 +200,10 @@ class Views(keras.utils.PyDataset):
         views[flip] = views[flip, :, ::-1]
         targets = targets.reshape(len(rows), self.grid, self.grid, -1)
         targets[flip] = targets[flip, :, ::-1]
-        return views, targets.reshape(len(rows), self.grid**2, -1)
+        targets = targets.reshape(len(rows), self.grid**2, -1)
+        if self.soft_labels is None:
+            return views, targets
+        return views, (targets, self.soft_labels[rows].astype(np.float32))
 
 
 def _read(path: Path) -> np.ndarray:
@@ -211,18 +242,24 @@ def train(
     """
     student = build_cnn(config, folded=False)
     head = keras.layers.Dense(views.targets.shape[-1], dtype="float32", name="teacher_features")
-    model = keras.Model(student.input, head(student.output))
+    model, loss, weight = keras.Model(student.input, head(student.output)), hint_loss, None
     if base is not None:
         try:
             model.load_weights(base / STATE / "latest.weights.h5")
         except (OSError, ValueError) as err:
             raise DatasetError(f"{base}: has no CNN of this shape to go on from ({err})") from err
+    if views.soft_labels is not None:
+        num_classes = views.soft_labels.shape[-1]
+        head = keras.layers.Dense(num_classes, "softmax", dtype="float32", name="soft_labels")
+        pooled = keras.layers.GlobalAveragePooling1D()(student.output)
+        model = keras.Model(student.input, (model.output, head(pooled)))
+        loss, weight = (hint_loss, "kl_divergence"), (1.0, SOFT_LABEL_WEIGHT)
     steps = epochs * len(views)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=learning_rate, warmup_steps=min(1000, steps // 10)
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
-    model.compile(optimizer, loss=hint_loss, jit_compile=False)
+    model.compile(optimizer, loss, loss_weights=weight, jit_compile=False)
     model.fit(
         views,
         epochs=epochs,

@@ -1,4 +1,4 @@
-"""A CNN whose features a student learns to match."""
+"""A CNN whose features, or soft labels, a student learns to match."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ _DTYPES = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}  # tflite Tensor
 _ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite ActivationFunctionType
 
 
-def load_teacher(path: str | Path, input_size: int) -> keras.Model:
-    """Reads a quantised CNN as a float Keras model up to its feature map.
+def load_teacher(path: str | Path, input_size: int, soft_labels: bool = False) -> keras.Model:
+    """Reads a quantised CNN as a float Keras model up to its feature map, or to its end.
 
     Understands the straight-line classifiers that are published as .tflite files
     (EfficientNet-Lite, MobileNet): convolutions, additions, activations.
@@ -21,10 +21,12 @@ def load_teacher(path: str | Path, input_size: int) -> keras.Model:
     Args:
         path: a .tflite file with an image classifier.
         input_size: height and width of the input, pixels; need not be the file's own.
+        soft_labels: whether to go on to how probable each class is.
 
     Returns:
         A model `(batch_size, input_size, input_size, 3)`, RGB in [0, 255] -> the feature
-        map before pooling, `(batch_size, height, width, feature_dim)`.
+        map before pooling, `(batch_size, height, width, feature_dim)`; with `soft_labels`
+        probabilities, `(batch_size, num_classes)`.
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -65,18 +67,23 @@ def load_teacher(path: str | Path, input_size: int) -> keras.Model:
     scale, zero = float(entry.scale[0]), float(entry.zeroPoint[0])
     inputs = layers.Input((input_size, input_size, 3))
     tensors = {graph.inputs[0]: layers.Rescaling(scale, -zero * scale)(inputs)}
-    weights, feature_map = [], None
+    weights = []
     for operator in graph.operators:
         code = flat.operatorCodes[operator.opcodeIndex]
         kind = operators[max(code.builtinCode, code.deprecatedBuiltinCode)]
         x, output = tensors.get(operator.inputs[0]), operator.outputs[0]
-        if kind == "QUANTIZE":
+        if kind in ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "SOFTMAX"):
             tensors[output] = x
         elif kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             kernel, bias = constant(operator.inputs[1]), constant(operator.inputs[2])
             layer = convolution(kind, operator.builtinOptions, kernel)
-            feature_map = tensors[output] = layer(x)
+            tensors[output] = layer(x)
             weights.append((layer, [kernel.transpose(1, 2, 3, 0), bias]))
+        elif kind == "FULLY_CONNECTED":
+            kernel, bias = constant(operator.inputs[1]), constant(operator.inputs[2])
+            layer = layers.Dense(len(kernel), use_bias=bias is not None)
+            tensors[output] = layer(x)
+            weights.append((layer, [kernel.transpose(), bias][: 1 + layer.use_bias]))
         elif kind in ("ADD", "MUL"):
             other = constant(operator.inputs[1])
             if other is None:
@@ -86,10 +93,13 @@ def load_teacher(path: str | Path, input_size: int) -> keras.Model:
             else:
                 tensors[output] = layers.Rescaling(float(other))(x)
         elif kind in ("MEAN", "AVERAGE_POOL_2D"):
-            break
+            feature_map = x
+            tensors[output] = layers.GlobalAveragePooling2D(keepdims=True)(x)
         elif kind != "PAD":
             raise ValueError(f"expected an image classifier, received: {kind} in {path}")
-    teacher = keras.Model(inputs, feature_map, name="teacher")
+    logits = layers.Flatten()(tensors[graph.outputs[0]])
+    outputs = layers.Softmax()(logits) if soft_labels else feature_map
+    teacher = keras.Model(inputs, outputs, name="teacher")
     for layer, values in weights:
         layer.set_weights(values)
     teacher.trainable = False
