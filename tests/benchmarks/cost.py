@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.cost` prints a line a run, then one JSON object: of a clip of 10 s at
 360p the seconds of one core to read it (`read_s`), to look at its frames (`look_s`) and to say its
 sentence (`say_s`); `clips_per_s`, of the command on all cores, and `start_s`, what it takes beyond
-its clips, both by folders of 8 and 108 clips; then for 50, 500 and 2,000 clips the seconds
-predicted from these two, those measured, and `error_...`, by how much they differ.
+its clips, both by folders of 8 and 108 clips, medians of three; then for 50, 500 and 2,000 clips
+the seconds predicted from these two, those measured, and `error_...`, by how much they differ.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from .batch import write_folder
 from .scale import caption_s, rate
 
 SIZES = (50, 500, 2000)
+CALIBRATIONS = 3
 
 
 def steps(folder: Path) -> dict[str, float]:
@@ -62,7 +63,8 @@ def main():
             for path in sorted(whole.iterdir())[: count if folder != whole else 0]:
                 (folder / path.name).symlink_to(path)
         result = {"cores": len(cores), "load": round(os.getloadavg()[1], 1)} | steps(folders[few])
-        clips_per_s, start_s = rate(folders[few], folders[many], cores)
+        rates = [rate(folders[few], folders[many], cores) for _ in range(CALIBRATIONS)]
+        clips_per_s, start_s = map(statistics.median, zip(*rates))
         result |= {"clips_per_s": round(clips_per_s, 3), "start_s": round(start_s, 2)}
         for count in args.sizes:
             predicted, measured = start_s + count / clips_per_s, caption_s(folders[count], cores)
