@@ -34,7 +34,7 @@ model: $(VENV)/demo.installed
 	$(DISTILL) --output $(OUTPUT)/cnn --base $(OUTPUT)/cnn-begun --views 8 --epochs 2 \
 		--learning-rate 1.5e-3
 	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn --output $(OUTPUT)/default \
-		--min-count 4 --views 2 --epochs 5 --precision mixed_bfloat16 --half
+		--min-count 4 --views 2 --epochs 5 --no-repeat-ngram-size 2 --precision mixed_bfloat16 --half
 	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed

@@ -7,7 +7,6 @@ the parsed arguments that returns the exit status.
 
 import argparse
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -16,27 +15,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from functools import partial
-from hashlib import blake2b
 from importlib.metadata import entry_points, version
 from itertools import takewhile
 from pathlib import Path
 
+from . import arguments
 from .batch import caption_files, num_cores
 from .caption import Failure
 from .checkpoint import DEFAULT_MODEL, ModelFolder, find_folder, task_of
 from .config import ENGINES, DecodingOptions
-from .errors import CaptionerError, VideoError
+from .errors import CaptionerError
+from .finding import find
 from .journal import JOURNAL, Journal
 from .label_folder import TASK as LABEL
 from .label_folder import LabelFolder
-from .on_ray import OWN, Job, caption_on_ray
+from .on_ray import Job, caption_on_ray
 from .output import FORMATS
 from .parts import Parts, is_parts
 from .progress import Progress
 from .reading import Reader, ReadingLimits
-from .segments import SHOTS
-from .stores import Stored, find_stored, is_address
-from .video import SUFFIXES, find_videos
+from .stores import is_address
+from .video import SUFFIXES
 
 ALL_GOOD, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -92,7 +91,7 @@ def _add_caption(commands):
     add(
         "-o",
         "--output",
-        type=_output,
+        type=arguments.output,
         metavar="FILE",
         help="default: stdout; a name in .parquet, or an address (s3://...), becomes a folder",
     )
@@ -105,26 +104,36 @@ def _add_caption(commands):
         "it, with a file a video",
     )
     add("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s")
-    add("--beam-size", type=int, metavar="N", help="hypotheses kept at each word; 1 is greedy")
+    add(
+        "--beam-size",
+        type=arguments.positive(int),
+        metavar="N",
+        help="hypotheses kept at each word; 1 is greedy",
+    )
     add("--recursive", action="store_true", help="search folders in folders too")
     add(
         "--segments",
-        type=_segments,
+        type=arguments.segments,
         metavar="SECONDS|shots",
         help="also caption stretches of a video: so long, or cut where the picture changes",
     )
     add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
     add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
-    add("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts of what is found")
+    add(
+        "--shard",
+        type=arguments.shard,
+        metavar="I/N",
+        help="only the I-th of N parts of what is found",
+    )
     add(
         "--workers",
-        type=_positive(int),
+        type=arguments.positive(int),
         metavar="N",
         help="processes that read, with --on those that hold a model; default: cores",
     )
     add(
         "--on",
-        type=_cluster,
+        type=arguments.cluster,
         metavar="ray[://HOST:PORT]",
         help="work on a Ray cluster, or on one of this machine alone",
     )
@@ -142,53 +151,18 @@ def add_reading_limits(parser, part: str):
     """The flags of `ReadingLimits`; `part` is what a video may be read in."""
     parser.add_argument(
         "--time-limit",
-        type=_positive(float),
+        type=arguments.positive(float),
         default=ReadingLimits.seconds,
         metavar="SECONDS",
         help=f"for reading one video, or one {part}; default: %(default)g",
     )
     parser.add_argument(
         "--memory-limit",
-        type=_positive(int),
+        type=arguments.positive(int),
         default=ReadingLimits.memory,
         metavar="MB",
         help="for reading one video; default: %(default)s",
     )
-
-
-def _output(text):
-    return text if is_parts(text) else Path(text)
-
-
-def _segments(text):
-    return text if text == SHOTS else _positive(float)(text)
-
-
-def _positive(number):
-    def parse(text):
-        value = number(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    parse.__name__ = "positive number"  # for argparse's message
-    return parse
-
-
-def _cluster(text):
-    if not re.fullmatch(rf"{OWN}(://[^:]+:\d+)?|[^:/]+:\d+", text):
-        raise ValueError
-    return text
-
-
-_cluster.__name__ = "cluster"  # for argparse's message
-
-
-def _shard(text):
-    place, count = map(int, text.split("/"))
-    if not 1 <= place <= count:
-        raise ValueError
-    return place - 1, count
 
 
 def _caption(args) -> int:
@@ -288,47 +262,6 @@ def _stop_at_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def find(paths, recursive: bool, model: str, shard=None) -> Iterator[str | Stored | Failure]:
-    """The files named, and those in the folders named; a folder without any is a failure.
-
-    Of a shard those whose path, within the folder named, hashes to it: on every machine the same.
-    """
-    for path in paths:
-        if not is_address(path) and not os.path.isdir(path):
-            if _is_in(shard, path):
-                yield path
-            continue
-        empty = True
-        try:
-            for name, video in _find_in(path, recursive):
-                empty = False
-                if _is_in(shard, name):
-                    yield video
-        except VideoError as err:
-            yield Failure(path, str(err), model)
-            continue
-        if empty:
-            deeper = "" if recursive else "; --recursive searches the folders in it too"
-            yield Failure(path, f"{path}: holds no video or picture{deeper}", model)
-
-
-def _find_in(folder: str, recursive: bool) -> Iterator[tuple[str, str | Stored]]:
-    """The videos of a folder and their paths within it."""
-    if is_address(folder):
-        yield from find_stored(folder, recursive)
-        return
-    for video in map(str, find_videos(folder, recursive)):
-        yield os.path.relpath(video, folder), video
-
-
-def _is_in(shard, name: str) -> bool:
-    if shard is None:
-        return True
-    place, count = shard
-    digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % count == place
-
-
 def _add_info(commands):
     parser = commands.add_parser("info", help="say what a model folder is")
     parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="NAME_OR_DIR")
@@ -382,7 +315,7 @@ def _add_export(commands):
     parser.add_argument("--format", choices=("tflite", "saved-model"), default="tflite")
     parser.add_argument(
         "--num-captions",
-        type=_positive(int),
+        type=arguments.positive(int),
         default=1,
         metavar="N",
         help="sentences that a SavedModel gives for each clip; default: %(default)s",

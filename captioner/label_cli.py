@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .caption import Failure
-from .cli import ALL_GOOD, SOME_FAILED, add_reading_limits, find, muted_stderr, printable
+from .cli import ALL_GOOD, SOME_FAILED, add_reading_limits, muted_stderr, printable
 from .config import LabellingOptions
 from .errors import CaptionerError, VideoError
+from .finding import find
 from .label_folder import LabelFolder
 from .labelled import FORMATS, Format, to_text
 from .reading import Reader, ReadingLimits

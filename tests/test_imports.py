@@ -13,7 +13,7 @@ ORDER = (
     "errors config caption sampling stream straight video segments reading vocabulary cnn "
     "backbones recurrence cells attention layers model labelling decoding checkpoint label_folder "
     "engines export saved_model batch pipeline output stores on_ray labelled labeller journal "
-    "parts progress cli label_cli demo"
+    "parts arguments finding progress cli label_cli demo"
 ).split()
 
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from captioner.arguments import count, positive, share
 from captioner.checkpoint import (
     BACKBONE_WEIGHTS,
     DEFAULT_MODEL,
@@ -75,29 +76,31 @@ def add_train(commands):
     )
     parser.add_argument(
         "--replay-share",
-        type=float,
+        type=share,
         default=0.3,
         metavar="SHARE",
         help="of what is learned from that is replayed; default: %(default)s",
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="features and state are kept here")
-    parser.add_argument("--min-count", type=int, default=1, help="rarer words are not learned")
+    parser.add_argument(
+        "--min-count", type=positive(int), default=1, help="rarer words are not learned"
+    )
     parser.add_argument(
         "--views",
-        type=int,
+        type=count,
         default=0,
         help="further views of each clip to learn from",
     )
     parser.add_argument(
         "--frames",
-        type=int,
+        type=positive(int),
         metavar="N",
         help="looked at in a clip; default: as many as by the base, without one "
         f"{SamplingOptions().num_frames}",
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=positive(int),
         default=64,
         metavar="N",
         help="frames of a clip, or moments of a video, that a gradient flows back through; of "
@@ -105,21 +108,21 @@ def add_train(commands):
     )
     parser.add_argument(
         "--scheduled-sampling",
-        type=float,
+        type=share,
         default=0.0,
         metavar="SHARE",
         help="of the words read that are the model's own in the end",
     )
     parser.add_argument(
         "--self-critical",
-        type=int,
+        type=count,
         default=0,
         metavar="N",
         help="passes at the end in which it learns from the CIDEr of its own sentences",
     )
     parser.add_argument(
         "--patience",
-        type=int,
+        type=count,
         metavar="N",
         help="end after N measurements on the split val without a better one; default: "
         f"{PATIENCE['caption']}, with --task label {PATIENCE['label']}",
@@ -132,6 +135,13 @@ def add_train(commands):
         epochs_default=f"{EPOCHS}, or as many as make {FEWEST_STEPS} steps; "
         f"with --task label {LABEL_EPOCHS}",
     )
+    parser.add_argument(
+        "--no-repeat-ngram-size",
+        type=count,
+        metavar="N",
+        help="so many words in a row are never said twice in a sentence, 0: off; default: as by "
+        "the base, or more where the labels repeat so many, without one off",
+    )
     parser.add_argument("--half", action="store_true", help="save weights with fewer digits, small")
     add_label_training(parser)
     parser.set_defaults(run=_train)
@@ -141,11 +151,16 @@ def _add_fitting(parser, epochs, batch_size, learning_rate, epochs_default="%(de
     """The options that every training has."""
     add, default = parser.add_argument, "default: %(default)s"
     passes = f"passes over the data; default: {epochs_default}"
-    add("--epochs", type=int, default=epochs, metavar="N", help=passes)
-    add("--batch-size", type=int, default=batch_size, help=default)
-    add("--learning-rate", type=float, default=learning_rate, help=f"at its peak; {default}")
+    add("--epochs", type=positive(int), default=epochs, metavar="N", help=passes)
+    add("--batch-size", type=positive(int), default=batch_size, help=default)
+    add(
+        "--learning-rate",
+        type=positive(float),
+        default=learning_rate,
+        help=f"at its peak; {default}",
+    )
     add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
-    add("--seed", type=int, default=1, help=default)
+    add("--seed", type=count, default=1, help=default)
 
 
 def _train(args) -> int:
@@ -271,6 +286,8 @@ def _begin(args, base: ModelFolder | None, clips):
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
         decoding = permit_repetition(base.decoding, captions)
+        if args.no_repeat_ngram_size is not None:
+            decoding = replace(decoding, no_repeat_ngram_size=args.no_repeat_ngram_size)
         changes = {"sampling": sampling, "decoding": decoding, "vocabulary": vocabulary}
         folder = replace(base, path=args.output, model=config, **changes)
         return folder, base.load_backbone(), weights
@@ -280,7 +297,7 @@ def _begin(args, base: ModelFolder | None, clips):
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
     config = ModelConfig(len(vocabulary), feature_dim, *num_regions, motion_dim=MOTION_DIM)
-    decoding = DecodingOptions()
+    decoding = DecodingOptions(no_repeat_ngram_size=args.no_repeat_ngram_size or 0)
     folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
     return folder, backbone, weights
 
@@ -314,7 +331,7 @@ def add_evaluate(commands):
     parser.add_argument("model", metavar="NAME_OR_DIR")
     parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
     parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--beam-size", type=int, metavar="N")
+    parser.add_argument("--beam-size", type=positive(int), metavar="N")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
     add_label_evaluation(parser)
@@ -366,7 +383,7 @@ def add_distill(commands):
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="output of another run to go on from"
     )
-    parser.add_argument("--views", type=int, default=4, help="crops of each picture")
+    parser.add_argument("--views", type=positive(int), default=4, help="crops of each picture")
     _add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
     parser.set_defaults(run=_distill)
 
@@ -413,7 +430,10 @@ def add_probe(commands):
         "--teacher", type=Path, help="a .tflite image classifier, instead of a model"
     )
     parser.add_argument(
-        "--input-size", type=int, default=224, help="of the teacher, pixels; default: %(default)s"
+        "--input-size",
+        type=positive(int),
+        default=224,
+        help="of the teacher, pixels; default: %(default)s",
     )
     parser.set_defaults(run=_probe)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from captioner.arguments import positive
 from captioner.cli import ALL_GOOD, SOME_FAILED, muted_stderr
 from captioner.config import ENCODERS, LabelConfig, LabellingOptions
 from captioner.errors import CaptionerError, DatasetError, VideoError
@@ -28,13 +29,15 @@ def add_label_training(parser):
     group = parser.add_argument_group("with --task label")
     add, default = group.add_argument, "default: %(default)s"
     _add_reading(group)
-    add("--fps", type=float, default=2.0, help=f"moments looked at in a second; {default}")
+    add(
+        "--fps", type=positive(float), default=2.0, help=f"moments looked at in a second; {default}"
+    )
     add("--encoder", choices=ENCODERS, default="lstm", help=default)
-    add("--encoder-layers", type=int, default=1, metavar="N", help=default)
-    add("--units", type=int, default=128, help=f"width of the encoder; {default}")
+    add("--encoder-layers", type=positive(int), default=1, metavar="N", help=default)
+    add("--units", type=positive(int), default=128, help=f"width of the encoder; {default}")
     add("--bidirectional", action="store_true", help="look ahead too; not for live use")
     add("--multi-label", action="store_true", help="several labels may hold at once")
-    add("--lanes", type=int, default=8, help=f"windows side by side; {default}")
+    add("--lanes", type=positive(int), default=8, help=f"windows side by side; {default}")
     add("--smoothing", type=float, default=0.0, help="against flicker, such as 0.15; default: off")
     add(
         "--class-weights",
@@ -47,7 +50,9 @@ def add_label_training(parser):
 def _add_reading(parser):
     parser.add_argument("--videos", type=Path, metavar="DIR", help="default: where the labels are")
     parser.add_argument(
-        "--label-fps", type=float, help="frames a second that labels count in; default: the video's"
+        "--label-fps",
+        type=positive(float),
+        help="frames a second that labels count in; default: the video's",
     )
 
 
