@@ -122,6 +122,16 @@ def test_from_python(tiny_model, tmp_path):
     assert "none.avi" in failure.error
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--frames", "0"), ("--views", "-1"), ("--replay-share", "1"), ("--learning-rate", "inf")],
+)
+def test_numbers_that_make_no_sense(option, value, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "labels.csv", "--output", str(tmp_path / "new"), option, value])
+    assert f"argument {option}: invalid" in capsys.readouterr().err
+
+
 def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
     """From labels to captions with nothing but the command line, each step a fresh process."""
 
@@ -130,9 +140,12 @@ def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     model = tmp_path / "model"
-    training = "--epochs 120 --learning-rate 3e-3 --batch-size 4 --frames 10 --window 4".split()
-    run("train", labelled_clips, "--output", model, "--cnn", tiny_cnn, *training)
-    assert "up to 10 a clip" in run("info", model)
+    fitting = "--epochs 120 --learning-rate 3e-3 --batch-size 4".split()
+    looking = "--frames 10 --window 4 --no-repeat-ngram-size 3".split()
+    run("train", labelled_clips, "--output", model, "--cnn", tiny_cnn, *fitting, *looking)
+    info = run("info", model)
+    assert "up to 10 a clip" in info
+    assert "no_repeat_ngram_size=3" in info
     clips = [labelled_clips.parent / f"{colour}.avi" for colour, _ in SENTENCES]
     rows = _rows(run("caption", "--model", model, *clips))
     assert [row["caption"] for row in rows] == list(SENTENCES.values())

@@ -20,10 +20,14 @@ from captioner.checkpoint import ModelFolder
 from captioner.cli import main
 from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines import KerasEngine
+from captioner.errors import DatasetError
 from captioner.model import CaptionModel
+from captioner.pipeline import to_sentence
 from captioner.vocabulary import Vocabulary
+from training.manifest import read_labels
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
-from training.transfer import grow_vocabulary, permit_repetition, transfer
+from training.records import write_records
+from training.transfer import grow_vocabulary, permit_repetition, rehearse, transfer
 
 
 def test_caption_loss_by_hand():
@@ -241,6 +245,22 @@ def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_p
     assert (tmp_path / "killed/work/state/train.csv").read_text() == (
         tmp_path / "whole/work/state/train.csv"
     ).read_text()
+
+
+def test_rehearses_what_the_base_says(labelled_clips, tiny_model, tmp_path):
+    base, captioner = ModelFolder.open(tiny_model), Captioner.load(tiny_model)
+    clips = read_labels(labelled_clips, "train")
+    replay = write_records(clips, captioner.backbone, base.sampling, tmp_path / "features")
+    found = rehearse(base, replay, tmp_path / "said")
+    expected = [captioner.caption(clip.path).text for clip in clips]
+    assert [to_sentence(clip.captions[0]) for clip in found.clips] == expected
+    assert len(set(expected)) > 1
+    assert [clip.path for clip in found.clips] == [clip.path for clip in clips]
+    (tmp_path / "said/said.json").write_text(json.dumps(["kept"] * len(clips)))
+    again = rehearse(base, replay, tmp_path / "said")
+    assert [clip.captions for clip in again.clips] == [("kept",)] * len(clips)
+    with pytest.raises(DatasetError, match="holds the work on other labels"):
+        rehearse(base, replace(replay, clips=clips[1:]), tmp_path / "said")
 
 
 def test_retrained_on_a_base_learns_new_words(

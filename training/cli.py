@@ -72,7 +72,8 @@ def add_train(commands):
         "--replay",
         type=Path,
         metavar="LABELS",
-        help="labels of the base, mixed in so that it forgets less",
+        help="labels whose clips are mixed in, with what the base says of them, so that it "
+        "forgets less",
     )
     parser.add_argument(
         "--replay-share",
@@ -182,7 +183,7 @@ def _train(args) -> int:
         from .records import claim, read_records, write_records
         from .report import report_captions, then_rewarded
         from .trainer import TrainingOptions, train
-        from .transfer import transfer
+        from .transfer import rehearse, transfer
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labels = {path: load_labels(path) for path in args.labels}
@@ -202,6 +203,8 @@ def _train(args) -> int:
         return write_records(clips, backbone, folder.sampling, features, views, args.seed, weights)
 
     replay = look(read_labels(args.replay, "train")) if args.replay else None
+    if replay and base is not None:
+        replay = rehearse(base, replay, work / "rehearsal")
     records = {"train": look(clips["train"], args.views)}
     if clips["val"]:
         records["val"] = look(clips["val"])

@@ -1,14 +1,22 @@
 """What a trained model hands on to one that learns more words."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
+from captioner.checkpoint import ModelFolder
 from captioner.config import DecodingOptions
+from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
+
+from .records import Records, claim, read_records
+from .writing import writing
 
 
 def grow_vocabulary(
@@ -37,6 +45,42 @@ def permit_repetition(
 def _repeats(words, size):
     ngrams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
     return len(set(ngrams)) < len(ngrams)
+
+
+def rehearse(base: ModelFolder, replay: Records, folder: Path) -> Records:
+    """Clips of the base with what it says of them, instead of what people do.
+
+    One sentence that the base already says holds it to what it was with less to learn than the
+    many different ones of people (Kim and Rush 2016, "Sequence-level knowledge distillation").
+
+    Args:
+        base: the model that rehearses.
+        replay: its clips.
+        folder: where its sentences are kept.
+
+    Raises:
+        DatasetError: the folder holds those on other clips or of another base, or the disk is full.
+    """
+    claim(folder, base.version, [(str(clip.path), clip.start, clip.end) for clip in replay.clips])
+    file = folder / "said.json"
+    if not file.exists():
+        said = [""] * len(replay.clips)
+        batches, engine = read_records(replay, base.vocabulary, 64), KerasEngine(base.load_model())
+        with tqdm(total=len(said), desc="rehearsing", unit="clip", disable=None) as bar:
+            for inputs, _ in batches.read():
+                lengths = inputs["sequence_length"].numpy()
+                features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
+                found = engine(features, base.decoding).token_ids[:, 0]
+                for clip, token_ids in zip(inputs["clip"].numpy(), found):
+                    said[clip] = base.vocabulary.decode(token_ids)
+                bar.update(len(found))
+        with writing(folder):
+            partial = file.with_suffix(".partial")
+            partial.write_text(json.dumps(said))
+            partial.replace(file)
+    said = json.loads(file.read_text())
+    clips = [replace(clip, captions=(one,)) for clip, one in zip(replay.clips, said, strict=True)]
+    return replace(replay, clips=clips)
 
 
 def transfer(base: CaptionModel, model: CaptionModel, seed: int):

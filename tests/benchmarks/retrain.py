@@ -48,8 +48,8 @@ SHARED = (0.5, 0.9)  # and in its half of a clip otherwise
 SIDE, RADIUS = 160, 28  # pixels
 NUM_FRAMES, FPS = 24, 10
 SHIFT = 4  # bits of a pixel's fraction
-NUM_TRAIN, NUM_TEST, NUM_REPLAY = 200, 40, 3000
-OPTIONS = "--views 8 --batch-size 32 --epochs 6 --replay-share 0.5".split()
+NUM_TRAIN, NUM_TEST, NUM_REPLAY = 200, 40, 6000
+OPTIONS = "--views 8 --batch-size 32 --epochs 6 --replay-share 0.6".split()
 
 
 @dataclass(frozen=True)
