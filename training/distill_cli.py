@@ -1,0 +1,106 @@
+"""The verbs `distill` and `probe` of the `captioner` command: a CNN, and what it sees."""
+
+import json
+from pathlib import Path
+
+from captioner.arguments import positive
+from captioner.checkpoint import DEFAULT_MODEL, ModelFolder
+from captioner.cli import ALL_GOOD, muted_stderr
+from captioner.config import CnnConfig
+from captioner.video import find_videos
+
+from .cli import add_fitting
+from .manifest import read_labels
+
+
+def add_distill(commands):
+    """Adds `captioner distill`."""
+    parser = commands.add_parser(
+        "distill",
+        help="train a CNN for train --cnn",
+        description="Trains the CNN that is the backbone `bundled` from scratch, to see what a "
+        "larger one sees; the same command goes on with a training that was stopped.",
+    )
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, help="labels (their split train) or a folder of pictures"
+    )
+    parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="FILE",
+        help="a .tflite image classifier whose soft labels are learned too",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--base", type=Path, metavar="DIR", help="output of another run to go on from"
+    )
+    parser.add_argument("--views", type=positive(int), default=4, help="crops of each picture")
+    add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
+    parser.set_defaults(run=_distill)
+
+
+def _distill(args) -> int:
+    with muted_stderr():
+        import keras
+
+        from .distill import Views, train
+    keras.config.set_dtype_policy(args.precision)
+    keras.utils.set_random_seed(args.seed)
+    pictures = [picture for source in args.pictures for picture in _pictures_of(source)]
+    args.output.mkdir(parents=True, exist_ok=True)
+    config = CnnConfig()
+    views = Views(args.output, config, args.batch_size, args.seed)
+    views.make(pictures, args.teacher, args.views)
+    views.open()
+    if args.classifier:
+        views.label(args.classifier)
+    train(views, config, args.output, args.epochs, args.learning_rate, args.base)
+    return ALL_GOOD
+
+
+def _pictures_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return list(find_videos(source, recursive=True))
+    return [clip.path for clip in read_labels(source, split="train")]
+
+
+def add_probe(commands):
+    """Adds `captioner probe`."""
+    parser = commands.add_parser(
+        "probe",
+        help="measure how much features tell of words",
+        description="Predicts from the features of single frames which words people say of "
+        "them, by ridge regression, and prints the mean average precision over words.",
+    )
+    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
+    parser.add_argument("--split", default="val", help="default: %(default)s")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="a .tflite image classifier, instead of a model"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=positive(int),
+        default=224,
+        help="of the teacher, pixels; default: %(default)s",
+    )
+    parser.set_defaults(run=_probe)
+
+
+def _probe(args) -> int:
+    from .probe import features_of, word_precision
+
+    with muted_stderr():
+        if args.teacher:
+            from .teacher import teacher_backbone
+
+            backbone = teacher_backbone(args.teacher, args.input_size)
+        else:
+            backbone = ModelFolder.open(args.model).load_backbone()
+    clips, features = features_of(backbone, read_labels(args.labels, args.split))
+    result = word_precision(features, [clip.captions for clip in clips])
+    print(json.dumps({"num_clips": len(clips), **result}, indent=2))
+    return ALL_GOOD
