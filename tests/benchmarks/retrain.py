@@ -49,7 +49,7 @@ SIDE, RADIUS = 160, 28  # pixels
 NUM_FRAMES, FPS = 24, 10
 SHIFT = 4  # bits of a pixel's fraction
 NUM_TRAIN, NUM_TEST, NUM_REPLAY = 200, 40, 6000
-OPTIONS = "--views 8 --batch-size 32 --epochs 6 --replay-share 0.6".split()
+OPTIONS = "--views 8 --batch-size 32 --epochs 8 --replay-share 0.5".split()
 
 
 @dataclass(frozen=True)
