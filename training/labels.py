@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captioner.arguments import count, share
+from captioner.arguments import count
 from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import DatasetError
 
@@ -40,8 +40,8 @@ def add_labels(commands):
     for one in (check, convert):
         one.add_argument("labels", type=Path, metavar="IN", help="labels, or a folder of clips")
         add, default = one.add_argument, "where the labels tell no splits; default: %(default)s"
-        add("--val", type=share, default=0.1, help=f"share of the clips, {default}")
-        add("--test", type=share, default=0.1, help=f"share of the clips, {default}")
+        add("--val", type=float, default=0.1, help=f"share of the clips, {default}")
+        add("--test", type=float, default=0.1, help=f"share of the clips, {default}")
         add("--seed", type=count, default=0, help=f"of the splits, {default}")
     convert.add_argument("output", type=Path, metavar="OUT.jsonl")
     check.set_defaults(run=_check)
