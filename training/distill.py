@@ -30,7 +30,7 @@ CNN_CONFIG = "cnn.json"
 STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
-SOFT_LABEL_WEIGHT = 0.2  # of cross-entropies of a few nats, beside a loss of 1.6
+SOFT_LABEL_WEIGHT = 0.2  # of a divergence of a few nats, beside a loss of 1.6
 
 
 def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
