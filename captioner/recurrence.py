@@ -196,6 +196,14 @@ def in_windows(layer, inputs, sequence_length, window, training=None):
         outputs, state = layer(inputs, length, state, training=training)
         return state, outputs
 
-    outputs, _ = loop(step, state, (ops.swapaxes(windows, 0, 1), starts))
-    outputs = ops.swapaxes(outputs, 0, 1)  # (batch_size, count, window, output_size)
+    if keras.backend.backend() == "jax":  # which cannot differentiate an LSTM within a scan
+        parts = []
+        for number in range(count):
+            state, part = step(state, (windows[:, number], starts[number]))
+            parts.append(part)
+        outputs = ops.stack(parts, axis=1)
+    else:
+        outputs, _ = loop(step, state, (ops.swapaxes(windows, 0, 1), starts))
+        outputs = ops.swapaxes(outputs, 0, 1)
+    # (batch_size, count, window, output_size)
     return ops.reshape(outputs, (batch_size, count * window, -1))[:, :total]

@@ -29,7 +29,7 @@ from captioner.cells import (
     StackedCell,
 )
 from captioner.layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
-from captioner.recurrence import dynamic_rnn, reverse_sequence
+from captioner.recurrence import dynamic_rnn, in_windows, reverse_sequence
 
 BATCH_SIZE, LENGTH, DIM, UNITS = 4, 7, 5, 6
 SEQUENCE_LENGTH = np.array([3, 7, 0, 5], "int32")
@@ -730,6 +730,12 @@ def results():
     redraw(motion)
     parts["motion"] = run_and_differentiate(
         lambda regions: motion(regions, SEQUENCE_LENGTH), motion, regions
+    )
+    lstm = LSTM(UNITS)
+    lstm.build(INPUTS.shape)
+    redraw(lstm)
+    parts["windows"] = run_and_differentiate(
+        lambda inputs: in_windows(lstm, inputs, SEQUENCE_LENGTH, 3), lstm, INPUTS
     )
     found = {"steps": np.array(count_steps([2, 1, 0, 3]))}
     for name, nested in parts.items():
