@@ -27,18 +27,32 @@ from .conftest import SENTENCES, TINY_CNN
 SAMPLING = SamplingOptions(num_frames=3)
 
 
+def _moving_crops(num_frames):
+    picture = np.zeros((240, 240, 3), np.uint8)
+    picture[..., 0] = np.arange(240)
+    picture[..., 1] = np.arange(240)[:, None]
+    rngs = map(np.random.default_rng, range(40))
+    return [moving_crop(picture, num_frames, (24, 32), rng) for rng in rngs]
+
+
 def test_moving_crop_moves_over_the_picture():
-    picture = np.zeros((60, 80, 3), np.uint8)
-    picture[..., 0] = np.arange(80) * 3
-    picture[..., 1] = np.arange(60)[:, None] * 4
-    clips = [moving_crop(picture, 5, (24, 32), np.random.default_rng(seed)) for seed in range(9)]
+    clips = _moving_crops(8)
     for clip in clips:
-        assert clip.shape == (5, 24, 32, 3)
+        assert clip.shape == (8, 24, 32, 3)
         means = clip.mean((1, 2))
         assert np.abs(np.diff(means[:, :2], axis=0)).max() > 0.5
         assert (clip[..., 2] == 0).all()
     mirrored = [bool(clip[0, 12, 0, 0] > clip[0, 12, -1, 0]) for clip in clips]
     assert set(mirrored) == {True, False}
+
+
+def test_moving_crop_repeats_frames_and_cuts():
+    moves = [np.diff(clip.mean((1, 2))[:, :2], axis=0) for clip in _moving_crops(20)]
+    lengths = np.stack([np.hypot(*clip_moves.T) for clip_moves in moves])  # (num_clips, 19)
+    assert 0.15 < (lengths == 0).mean() < 0.35
+    jumps = lengths.max(1) > 4 * np.quantile(lengths, 0.75, axis=1)
+    assert 0.2 < jumps.mean() < 0.6  # half of the clips have a cut, some of them to close by
+    np.testing.assert_array_equal(_moving_crops(20)[3], _moving_crops(20)[3])
 
 
 def test_views_of_a_video_move_as_their_clip_does():

@@ -24,7 +24,8 @@ from .manifest import LabelledClip
 from .store import FeatureStore, content_digest
 from .writing import writing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+REPEATED_SHARE = 0.25  # of the frames of a picture made a clip
 GROUP_FRAMES = 128  # frames looked at together, of as many clips as it takes
 MAX_WORDS = 40  # what follows is cut off a caption
 PLACE = np.dtype(
@@ -33,7 +34,10 @@ PLACE = np.dtype(
 
 
 def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Generator):
-    """A still picture as a clip: a window that wanders and zooms over it.
+    """A still picture as a clip, filmed as clips are: a window wanders and zooms over it.
+
+    Half of the clips have a cut, from which on the window wanders elsewhere, and a frame may show
+    once more what the frame before it showed.
 
     Args:
         picture: uint8 RGB, `(height, width, 3)`.
@@ -44,17 +48,24 @@ def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Gener
     Returns:
         uint8 RGB, `(num_frames, *size, 3)`.
     """
-    height, width = picture.shape[:2]
+    room = np.array(picture.shape[:2])
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
-    scale = np.linspace(*rng.uniform(0.65, 1.0, 2), num_frames)
-    x = np.linspace(*rng.random(2), num_frames) * (1 - scale) * width
-    y = np.linspace(*rng.random(2), num_frames) * (1 - scale) * height
+
+    def wander():
+        extent = np.linspace(*rng.uniform(0.65, 1.0, (2, 1)), num_frames) * room
+        start = np.linspace(*rng.random((2, 2)), num_frames) * (room - extent)
+        return np.stack([start, start + extent], axis=1).astype(int)  # (num_frames, 2, 2)
+
+    windows = wander()
+    if rng.random() < 0.5:
+        cut = rng.integers(num_frames)
+        windows[cut:] = wander()[cut:]
+    repeated = rng.random(num_frames) < REPEATED_SHARE
+    shown = np.maximum.accumulate(np.where(repeated, 0, np.arange(num_frames)))
     frames = []
-    for left, top, share in zip(x, y, scale, strict=True):
-        rows = slice(int(top), int(top + share * height))
-        columns = slice(int(left), int(left + share * width))
-        window = np.ascontiguousarray(picture[rows, columns])
+    for (top, left), (bottom, right) in windows[shown]:
+        window = np.ascontiguousarray(picture[top:bottom, left:right])
         frames.append(cv2.resize(window, size[::-1], interpolation=cv2.INTER_AREA))
     return np.stack(frames)
 
