@@ -25,8 +25,9 @@ EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
 SAMPLES, SELF_CRITICAL_RATE = 5, 0.05  # of the learning rate before it
 DATA_SETTINGS = (
-    "base backbone cnn replay replay_share freeze_encoder views window min_count precision".split()
-)
+    "base backbone cnn input_size replay replay_share freeze_encoder views window min_count "
+    "precision"
+).split()
 PATIENCE = {"caption": 5, "label": 10}
 MOTION_DIM = 64  # of models that do not have one of their own
 
@@ -52,8 +53,8 @@ def add_train(commands):
     parser.add_argument(
         "--base",
         metavar="NAME_OR_DIR",
-        help="the model to go on from, or none (default: the default model, unless --backbone or "
-        "--cnn is given)",
+        help="the model to go on from, or none (default: the default model, unless --backbone, "
+        "--cnn or --input-size is given)",
     )
     parser.add_argument(
         "--backbone", help="what looks at frames, without a base: bundled, hub:HANDLE or keras:NAME"
@@ -63,6 +64,13 @@ def add_train(commands):
         type=Path,
         metavar="DIR",
         help="a CNN of captioner distill instead of the default model's, without a base",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=positive(int),
+        metavar="PIXELS",
+        help="height and width at which the bundled CNN sees frames, without a base; default: as "
+        "in its own training",
     )
     parser.add_argument(
         "--freeze-encoder", action="store_true", help="learn words only, not how to look"
@@ -170,8 +178,7 @@ def _train(args) -> int:
             raise CaptionerError("--base is a model that captions: leave it out with --task label")
         args.epochs = args.epochs or LABEL_EPOCHS
         args.backbone = args.backbone or "bundled"
-        bundled = args.backbone == "bundled"
-        return train_labels(args, *(_bundled_cnn(args.cnn) if bundled else (None, None)))
+        return train_labels(args, *_bundled_cnn(args))
     with muted_stderr():
         import keras
 
@@ -264,11 +271,13 @@ def _train(args) -> int:
 
 def _base(args) -> ModelFolder | None:
     """The model to go on from."""
-    own_cnn = args.backbone or args.cnn
+    own_cnn = args.backbone or args.cnn or args.input_size
     if args.base == "none" or (args.base is None and own_cnn):
         return None
     if own_cnn:
-        raise CaptionerError("a base brings its own CNN: leave out --backbone and --cnn, or --base")
+        raise CaptionerError(
+            "a base brings its own CNN: leave out --backbone, --cnn and --input-size, or --base"
+        )
     return ModelFolder.open(args.base or DEFAULT_MODEL)
 
 
@@ -294,7 +303,7 @@ def _begin(args, base: ModelFolder | None, clips):
         folder = replace(base, path=args.output, model=config, **changes)
         return folder, base.load_backbone(), weights
     name = args.backbone or "bundled"
-    cnn, weights = _bundled_cnn(args.cnn) if name == "bundled" else (None, None)
+    cnn, weights = _bundled_cnn(args)
     backbone = load_backbone(name, cnn, weights)
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
@@ -304,19 +313,34 @@ def _begin(args, base: ModelFolder | None, clips):
     return folder, backbone, weights
 
 
-def _bundled_cnn(folder: Path | None):
-    """Shape and weights of a CNN of `captioner distill`, or of that of the default model."""
+def _bundled_cnn(args):
+    """Shape and weights of a CNN of `captioner distill`, or of that of the default model, if any.
+
+    It may see frames larger than in its own training: there it saw crops, in which things are
+    larger than in whole frames (Touvron et al. 2019, "Fixing the train-test resolution
+    discrepancy").
+    """
     from .distill import CNN_CONFIG
 
-    if folder is None:
+    if args.backbone not in (None, "bundled"):
+        if args.cnn or args.input_size:
+            raise CaptionerError("--cnn and --input-size go with --backbone bundled only")
+        return None, None
+    if args.cnn is None:
         default = ModelFolder.open()
-        return default.cnn, default.path / BACKBONE_WEIGHTS
+        cnn, weights = default.cnn, default.path / BACKBONE_WEIGHTS
+    else:
+        weights = args.cnn / BACKBONE_WEIGHTS
+        try:
+            cnn = CnnConfig.from_dict(json.loads((args.cnn / CNN_CONFIG).read_text()))
+        except (OSError, ValueError, TypeError) as err:
+            raise DatasetError(f"{args.cnn}: not the output of captioner distill ({err})") from err
+    if args.input_size is None:
+        return cnn, weights
     try:
-        return CnnConfig.from_dict(
-            json.loads((folder / CNN_CONFIG).read_text())
-        ), folder / BACKBONE_WEIGHTS
-    except (OSError, ValueError, TypeError) as err:
-        raise DatasetError(f"{folder}: not the output of captioner distill ({err})") from err
+        return replace(cnn, input_size=args.input_size), weights
+    except ValueError as err:
+        raise CaptionerError(f"--input-size: {err}") from err
 
 
 def add_evaluate(commands):
