@@ -170,6 +170,38 @@ def test_student_goes_on_and_learns_soft_labels_too(student, teacher_path, tmp_p
         distill.train(views, TINY_CNN, third, 1, 1e-4, base=tmp_path / "nowhere")
 
 
+def test_words_are_told_of_pictures_with_captions_that_are_not_mixed(
+    pictures, teacher_path, tmp_path
+):
+    views = _views(tmp_path, pictures, teacher_path)
+    captions = [["A red dog runs.", "A dog."]] * 10 + [["A cat."]] * 10 + [[]] * 20
+    views.tell(captions)
+    assert views.words.shape == (40, 4)  # cat dog red runs; "a" is said of all
+    for batch, (_, (_, said)) in enumerate(views):
+        rows = np.sort(views.order[batch * 16 :][:16])
+        for row, words in zip(rows, said, strict=True):
+            known = row < 20  # rows from 40 on are mixed
+            expected = ([0, 1, 1, 1] if row < 10 else [1, 0, 0, 0]) if known else [-1] * 4
+            np.testing.assert_array_equal(words, expected)
+
+
+def test_word_loss_passes_over_what_is_not_known():
+    said = np.array([[1, 0], [-1, -1]], np.float32)
+    logits = np.array([[np.log(3), 0], [5, -5]], np.float32)  # probabilities 3/4, 1/2
+    expected = [-np.log(3 / 4) - np.log(1 / 2), 0]
+    np.testing.assert_allclose(distill.word_loss(said, logits), expected, rtol=1e-6)
+
+
+def test_student_learns_words(student, tmp_path):
+    base, views = student
+    bright = views.views[:40].mean((1, 2, 3)) > np.median(views.views[:40].mean((1, 2, 3)))
+    views.tell([["bright day"] if one else ["dark night"] for one in bright])
+    distill.train(views, TINY_CNN, tmp_path, epochs=4, learning_rate=1e-2, base=base)
+    views.words = None
+    losses = _losses(tmp_path, "words_loss")
+    assert losses[-1] < 0.9 * losses[0] < 4 * np.log(2)  # half of the views, four words
+
+
 def test_soft_labels_are_of_one_classifier(student, teacher_path, tmp_path):
     _, views = student
     views.label(teacher_path)

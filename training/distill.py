@@ -3,11 +3,13 @@
 The student learns the teacher's feature map (Romero et al. 2015, "FitNets: hints for thin deep
 nets") and pooled features, and if wanted the soft labels of a classifier (Hinton et al. 2015,
 "Distilling the knowledge in a neural network"), on the very crop that these saw, for many passes
-(Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"). No
-teacher's weight is copied. A run that was stopped goes on where it was.
+(Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"); and, if
+wanted, which words people say of the picture (Fang et al. 2015, "From captions to visual concepts
+and back"). No teacher's weight is copied. A run that was stopped goes on where it was.
 """
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -25,12 +27,16 @@ from captioner.video import read_frames
 
 from .records import claim
 from .teacher import load_teacher
+from .words import words_said
 
 CNN_CONFIG = "cnn.json"
 STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 SOFT_LABEL_WEIGHT = 0.2  # of a divergence of a few nats, beside a loss of 1.6
+WORD_WEIGHT = 0.05  # of some thirty nats, in a third of the views
+UNKNOWN = -1  # whether a word is said
+RAREST, COMMONEST = 0.005, 0.5  # share of the pictures that a word is said of
 
 
 def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -91,7 +97,7 @@ class Views(keras.utils.PyDataset):
         super().__init__()
         self.folder, self.student_size, self.grid = folder, config.input_size, config.grid_size
         self.batch_size, self.seed = batch_size, seed
-        self.epoch, self.soft_labels = 0, None
+        self.epoch, self.soft_labels, self.words = 0, None, None
 
     def make(self, pictures: list[Path], teacher_path: Path, views_per_picture: int):
         """Makes the views that are missing, in batches that are never made twice.
@@ -163,6 +169,15 @@ class Views(keras.utils.PyDataset):
                 bar.update(len(batch))
         self.soft_labels.flush()
 
+    def tell(self, captions: Sequence[Sequence[str]]):
+        """Adds which words people say of the pictures, in views that are not mixed.
+
+        Args:
+            captions: of each picture; of those without any nothing is learned.
+        """
+        _, said = words_said(captions, RAREST, COMMONEST)
+        self.words = np.where(said.any(1, keepdims=True), said, UNKNOWN).astype(np.int8)
+
     def _view(self, pictures, index):
         rng = np.random.default_rng((self.seed, index))
         view = random_view(_read(pictures[index % len(pictures)]), rng, TEACHER_SIZE)
@@ -201,9 +216,14 @@ class Views(keras.utils.PyDataset):
         targets = targets.reshape(len(rows), self.grid, self.grid, -1)
         targets[flip] = targets[flip, :, ::-1]
         targets = targets.reshape(len(rows), self.grid**2, -1)
-        if self.soft_labels is None:
-            return views, targets
-        return views, (targets, self.soft_labels[rows].astype(np.float32))
+        learned = [targets]
+        if self.soft_labels is not None:
+            learned.append(self.soft_labels[rows].astype(np.float32))
+        if self.words is not None:
+            mixed, picture = np.divmod(rows, len(self.words))
+            mixed = (mixed % 2 == 1)[:, None]
+            learned.append(np.where(mixed, UNKNOWN, self.words[picture]).astype(np.float32))
+        return views, tuple(learned)
 
 
 def _read(path: Path) -> np.ndarray:
@@ -216,6 +236,13 @@ def hint_loss(targets, predictions):
     error = ops.cast(predictions, "float32") - targets
     pooled = ops.mean(ops.square(ops.mean(error, axis=1)), axis=-1)
     return ops.mean(ops.square(error), axis=(1, 2)) + POOLED_WEIGHT * pooled
+
+
+def word_loss(said, logits):
+    """Cross-entropy, nats, summed over the words of which it is known whether they are said."""
+    ops = keras.ops
+    errors = ops.binary_crossentropy(ops.maximum(said, 0.0), logits, from_logits=True)
+    return ops.sum(ops.where(said == UNKNOWN, 0.0, errors), axis=-1)
 
 
 def train(
@@ -241,25 +268,34 @@ def train(
         DatasetError: `base` holds no student of this shape.
     """
     student = build_cnn(config, folded=False)
-    head = keras.layers.Dense(views.targets.shape[-1], dtype="float32", name="teacher_features")
-    model, loss, weight = keras.Model(student.input, head(student.output)), hint_loss, None
+
+    def predict(x, size, name, activation=None):
+        return keras.layers.Dense(size, activation, dtype="float32", name=name)(x)
+
+    outputs = [predict(student.output, views.targets.shape[-1], "teacher_features")]
+    losses, weights = [hint_loss], [1.0]
     if base is not None:
         try:
-            model.load_weights(base / STATE / "latest.weights.h5")
+            keras.Model(student.input, outputs).load_weights(base / STATE / "latest.weights.h5")
         except (OSError, ValueError) as err:
             raise DatasetError(f"{base}: has no CNN of this shape to go on from ({err})") from err
+    pooled = keras.layers.GlobalAveragePooling1D()(student.output)
     if views.soft_labels is not None:
-        num_classes = views.soft_labels.shape[-1]
-        head = keras.layers.Dense(num_classes, "softmax", dtype="float32", name="soft_labels")
-        pooled = keras.layers.GlobalAveragePooling1D()(student.output)
-        model = keras.Model(student.input, (model.output, head(pooled)))
-        loss, weight = (hint_loss, "kl_divergence"), (1.0, SOFT_LABEL_WEIGHT)
+        outputs.append(predict(pooled, views.soft_labels.shape[-1], "soft_labels", "softmax"))
+        losses.append("kl_divergence"), weights.append(SOFT_LABEL_WEIGHT)
+    if views.words is not None:
+        outputs.append(predict(pooled, views.words.shape[-1], "words"))
+        losses.append(word_loss), weights.append(WORD_WEIGHT)
+    model = keras.Model(student.input, outputs)
+    if views.words is not None:  # so that learning begins with what tells pictures apart
+        share = views.words[(views.words != UNKNOWN).all(1)].mean(0)
+        model.get_layer("words").bias.assign(np.log(share / (1 - share)))
     steps = epochs * len(views)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=learning_rate, warmup_steps=min(1000, steps // 10)
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
-    model.compile(optimizer, loss, loss_weights=weight, jit_compile=False)
+    model.compile(optimizer, losses, loss_weights=weights, jit_compile=False)
     model.fit(
         views,
         epochs=epochs,

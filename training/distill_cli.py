@@ -7,6 +7,7 @@ from captioner.arguments import positive
 from captioner.checkpoint import DEFAULT_MODEL, ModelFolder
 from captioner.cli import ALL_GOOD, muted_stderr
 from captioner.config import CnnConfig
+from captioner.errors import DatasetError
 from captioner.video import find_videos
 
 from .cli import add_fitting
@@ -31,6 +32,9 @@ def add_distill(commands):
         metavar="FILE",
         help="a .tflite image classifier whose soft labels are learned too",
     )
+    parser.add_argument(
+        "--words", action="store_true", help="learn too which words the labels say of a picture"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="output of another run to go on from"
@@ -47,22 +51,27 @@ def _distill(args) -> int:
         from .distill import Views, train
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
-    pictures = [picture for source in args.pictures for picture in _pictures_of(source)]
+    captions = {path: said for source in args.pictures for path, said in _pictures_of(source)}
+    if args.words and not any(captions.values()):
+        raise DatasetError(f"{args.pictures[0]}: has no captions whose words could be learned")
     args.output.mkdir(parents=True, exist_ok=True)
     config = CnnConfig()
     views = Views(args.output, config, args.batch_size, args.seed)
-    views.make(pictures, args.teacher, args.views)
+    views.make(list(captions), args.teacher, args.views)
     views.open()
     if args.classifier:
         views.label(args.classifier)
+    if args.words:
+        views.tell(list(captions.values()))
     train(views, config, args.output, args.epochs, args.learning_rate, args.base)
     return ALL_GOOD
 
 
-def _pictures_of(source: Path) -> list[Path]:
+def _pictures_of(source: Path):
+    """Pictures, each with its captions."""
     if source.is_dir():
-        return list(find_videos(source, recursive=True))
-    return [clip.path for clip in read_labels(source, split="train")]
+        return [(path, ()) for path in find_videos(source, recursive=True)]
+    return [(clip.path, clip.captions) for clip in read_labels(source, split="train")]
 
 
 def add_probe(commands):

@@ -1,7 +1,6 @@
 """How much of what people say a backbone's features tell, before any caption model learns."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,10 +9,10 @@ from tqdm import tqdm
 from captioner.backbones import Backbone
 from captioner.errors import CaptionerError, DatasetError, VideoError
 from captioner.video import read_frames
-from captioner.vocabulary import tokenize
 
 from .ahead import read_ahead
 from .manifest import LabelledClip
+from .words import words_said
 
 try:
     from sklearn.linear_model import Ridge
@@ -84,11 +83,7 @@ def word_precision(
         `num_words`; `word_map`, the mean over words of the average precision at which the
         predictions rank the pictures; and `chance`, that of random numbers.
     """
-    words = [{word for caption in said for word in tokenize(caption)} for said in captions]
-    counts = Counter(word for said in words for word in said)
-    share = {word: count / len(words) for word, count in counts.items()}
-    probed = sorted(word for word in counts if RAREST <= share[word] <= COMMONEST)
-    truth = np.array([[word in said for word in probed] for said in words])
+    words, truth = words_said(captions, RAREST, COMMONEST)
     standardised = StandardScaler().fit_transform(np.sqrt(features))
     folds = KFold(5, shuffle=True, random_state=seed)
 
@@ -101,7 +96,7 @@ def word_precision(
     )
     chance = np.random.default_rng(seed).random(truth.shape)
     return {
-        "num_words": len(probed),
+        "num_words": len(words),
         "word_map": max(map(mean_average_precision, predictions)),
         "chance": mean_average_precision(chance),
     }
