@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from captioner import Captioner
 from captioner.checkpoint import ModelFolder
-from captioner.cli import main
+from captioner.cli import WRONG_USAGE, main
 from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines import KerasEngine
 from captioner.errors import DatasetError
@@ -324,3 +324,18 @@ def _logged(folder):
 def _copy_of(row, folder):
     """The same frames as another file, since no clip may be in two splits."""
     return str(shutil.copy(row["video"], folder / f"val_{Path(row['video']).name}"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input-size", "50"], "--input-size: expected input_size to be a multiple of 32"),
+        (["--input-size", "64", "--base", "default"], "leave out --backbone, --cnn and --input-"),
+        (["--input-size", "64", "--backbone", "keras:X"], "go with --backbone bundled only"),
+    ],
+)
+def test_size_of_frames_that_does_not_fit(labelled_clips, tmp_path, capsys, options, message):
+    command = ["train", str(labelled_clips), "--output", str(tmp_path / "new"), *options]
+    assert main(command) == WRONG_USAGE
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
