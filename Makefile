@@ -26,15 +26,21 @@ screenshots: $(VENV)/dev.installed
 	$(BIN)/python -m tests.web.screenshots screenshots
 
 # Trains what assets/default holds, in OUTPUT, from a folder DATA with images.jsonl (labels),
-# unlabelled/ (further pictures) and teacher.tflite; hours on two cores. Goes on where it was stopped.
+# unlabelled/ (further pictures), teacher.tflite and classifier.tflite; hours on two cores. Goes on
+# where it was stopped.
 DISTILL = $(BIN)/captioner distill $(DATA)/images.jsonl $(DATA)/unlabelled \
 	--teacher $(DATA)/teacher.tflite --precision mixed_bfloat16
+DISTILL_ON = $(DISTILL) --views 8 --work $(OUTPUT)/views
+CLASSIFIER = --classifier $(DATA)/classifier.tflite
 model: $(VENV)/demo.installed
-	$(DISTILL) --output $(OUTPUT)/cnn-begun --views 4 --epochs 3
-	$(DISTILL) --output $(OUTPUT)/cnn --base $(OUTPUT)/cnn-begun --views 8 --epochs 2 \
-		--learning-rate 1.5e-3
-	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn --output $(OUTPUT)/default \
-		--min-count 4 --views 2 --epochs 5 --no-repeat-ngram-size 2 --precision mixed_bfloat16 --half
+	$(DISTILL) --output $(OUTPUT)/cnn-1 --views 4 --epochs 3
+	$(DISTILL_ON) --output $(OUTPUT)/cnn-2 --base $(OUTPUT)/cnn-1 --epochs 2 --learning-rate 1.5e-3
+	$(DISTILL_ON) --output $(OUTPUT)/cnn-3 --base $(OUTPUT)/cnn-2 --epochs 1 --learning-rate 1e-3 \
+		$(CLASSIFIER)
+	$(DISTILL_ON) --output $(OUTPUT)/cnn-4 --base $(OUTPUT)/cnn-3 --epochs 1 --learning-rate 1.5e-3 \
+		$(CLASSIFIER) --words
+	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn-4 --output $(OUTPUT)/default \
+		--min-count 4 --views 2 --epochs 12 --no-repeat-ngram-size 2 --precision mixed_bfloat16 --half
 	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from captioner.backbones import load_backbone
+from captioner.cli import ALL_GOOD, WRONG_USAGE, main
 from captioner.errors import DatasetError
-from training import distill
+from training import distill, distill_cli
 from training.teacher import load_teacher
 
 from .conftest import TINY_CNN
@@ -220,3 +221,31 @@ def test_views_of_other_pictures_are_kept_elsewhere(pictures, teacher_path, tmp_
     views = distill.Views(tmp_path, TINY_CNN, batch_size=16, seed=1)
     with pytest.raises(DatasetError, match="delete it, or keep this elsewhere"):
         views.make(sorted(pictures.iterdir())[1:], teacher_path, views_per_picture=2)
+
+
+def test_command(pictures, teacher_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(distill_cli, "CnnConfig", lambda: TINY_CNN)
+    files = sorted(pictures.iterdir())[:8]
+    rows = [{"image": str(file), "captions": [], "split": "train"} for file in files]
+    for number, row in enumerate(rows):
+        row["captions"] = ["A dog."] if number < 3 else ["A cat sleeps."]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text("\n".join(map(json.dumps, rows)))
+    common = ["--teacher", str(teacher_path), "--work", str(tmp_path / "views")]
+    common += "--views 2 --epochs 1 --batch-size 8".split()
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    sources = [str(labels), str(pictures)]
+    assert main(["distill", *sources, *common, "--output", first]) == ALL_GOOD
+    learned = ["--words", "--base", first, "--output", second]
+    assert main(["distill", *sources, *common, *learned]) == ALL_GOOD
+    assert _losses(tmp_path / "second", "words_loss")[0] > 0
+    assert {path.name for path in (tmp_path / "second").iterdir()} == {
+        "backbone.weights.h5",
+        "backup",
+        "cnn.json",
+        "distill.csv",
+    }
+    capsys.readouterr()
+    told = ["distill", str(pictures), *common, "--words", "--output", str(tmp_path / "third")]
+    assert main(told) == WRONG_USAGE
+    assert f"{pictures}: has no captions with words that" in capsys.readouterr().err

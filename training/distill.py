@@ -175,8 +175,9 @@ class Views(keras.utils.PyDataset):
         Args:
             captions: of each picture; of those without any nothing is learned.
         """
+        told = np.array([bool(several) for several in captions])
         _, said = words_said(captions, RAREST, COMMONEST)
-        self.words = np.where(said.any(1, keepdims=True), said, UNKNOWN).astype(np.int8)
+        self.words = np.where(told[:, None], said, UNKNOWN).astype(np.int8)
 
     def _view(self, pictures, index):
         rng = np.random.default_rng((self.seed, index))

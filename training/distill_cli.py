@@ -37,6 +37,13 @@ def add_distill(commands):
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="views of the pictures, and what the teachers see in them, are kept here, for further "
+        "runs too; default: in --output",
+    )
+    parser.add_argument(
         "--base", type=Path, metavar="DIR", help="output of another run to go on from"
     )
     parser.add_argument("--views", type=positive(int), default=4, help="crops of each picture")
@@ -51,18 +58,23 @@ def _distill(args) -> int:
         from .distill import Views, train
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
-    captions = {path: said for source in args.pictures for path, said in _pictures_of(source)}
-    if args.words and not any(captions.values()):
-        raise DatasetError(f"{args.pictures[0]}: has no captions whose words could be learned")
+    captions = {}
+    for path, said in (one for source in args.pictures for one in _pictures_of(source)):
+        captions[path] = (*captions.get(path, ()), *said)
     args.output.mkdir(parents=True, exist_ok=True)
     config = CnnConfig()
-    views = Views(args.output, config, args.batch_size, args.seed)
+    views = Views(args.work or args.output, config, args.batch_size, args.seed)
+    if args.words:
+        views.tell(list(captions.values()))
+        if not views.words.size:
+            raise DatasetError(
+                f"{args.pictures[0]}: has no captions with words that some pictures have and "
+                "others have not; leave out --words"
+            )
     views.make(list(captions), args.teacher, args.views)
     views.open()
     if args.classifier:
         views.label(args.classifier)
-    if args.words:
-        views.tell(list(captions.values()))
     train(views, config, args.output, args.epochs, args.learning_rate, args.base)
     return ALL_GOOD
 
