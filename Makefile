@@ -40,7 +40,8 @@ model: $(VENV)/demo.installed
 	$(DISTILL_ON) --output $(OUTPUT)/cnn-4 --base $(OUTPUT)/cnn-3 --epochs 1 --learning-rate 1.5e-3 \
 		$(CLASSIFIER) --words
 	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn-4 --output $(OUTPUT)/default \
-		--min-count 4 --views 2 --epochs 12 --no-repeat-ngram-size 2 --precision mixed_bfloat16 --half
+		--min-count 4 --views 2 --epochs 12 --patience 12 --no-repeat-ngram-size 2 \
+		--length-penalty 1.2 --precision mixed_bfloat16 --half
 	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed

@@ -144,11 +144,13 @@ def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
     model = tmp_path / "model"
     fitting = "--epochs 120 --learning-rate 3e-3 --batch-size 4".split()
     looking = "--frames 10 --window 4 --no-repeat-ngram-size 3 --input-size 64".split()
+    looking += ["--length-penalty", "1.5"]
     run("train", labelled_clips, "--output", model, "--cnn", tiny_cnn, *fitting, *looking)
     info = run("info", model)
     assert "up to 10 a clip" in info
     assert "16 regions a frame" in info  # 4 at the 32 pixels that it learned at
     assert "no_repeat_ngram_size=3" in info
+    assert "length_penalty=1.5" in info
     clips = [labelled_clips.parent / f"{colour}.avi" for colour, _ in SENTENCES]
     rows = _rows(run("caption", "--model", model, *clips))
     assert [row["caption"] for row in rows] == list(SENTENCES.values())

@@ -150,6 +150,13 @@ def add_train(commands):
         help="so many words in a row are never said twice in a sentence, 0: off; default: as by "
         "the base, or more where the labels repeat so many, without one off",
     )
+    parser.add_argument(
+        "--length-penalty",
+        type=positive(float),
+        metavar="ALPHA",
+        help="of the search, above 1 for longer sentences; default: as by the base, without one "
+        f"{DecodingOptions().length_penalty}",
+    )
     parser.add_argument("--half", action="store_true", help="save weights with fewer digits, small")
     add_label_training(parser)
     parser.set_defaults(run=_train)
@@ -291,14 +298,14 @@ def _begin(args, base: ModelFolder | None, clips):
     sampling = base.sampling if base is not None else SamplingOptions()
     if args.frames is not None:
         sampling = SamplingOptions(args.frames)
+    told = {name: getattr(args, name) for name in ("no_repeat_ngram_size", "length_penalty")}
+    told = {name: value for name, value in told.items() if value is not None}
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, args.min_count)
         motion_dim = base.model.motion_dim or (0 if args.freeze_encoder else MOTION_DIM)
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
-        decoding = permit_repetition(base.decoding, captions)
-        if args.no_repeat_ngram_size is not None:
-            decoding = replace(decoding, no_repeat_ngram_size=args.no_repeat_ngram_size)
+        decoding = replace(permit_repetition(base.decoding, captions), **told)
         changes = {"sampling": sampling, "decoding": decoding, "vocabulary": vocabulary}
         folder = replace(base, path=args.output, model=config, **changes)
         return folder, base.load_backbone(), weights
@@ -308,7 +315,7 @@ def _begin(args, base: ModelFolder | None, clips):
     vocabulary = Vocabulary.build(captions, args.min_count)
     *num_regions, feature_dim = backbone.feature_shape
     config = ModelConfig(len(vocabulary), feature_dim, *num_regions, motion_dim=MOTION_DIM)
-    decoding = DecodingOptions(no_repeat_ngram_size=args.no_repeat_ngram_size or 0)
+    decoding = DecodingOptions(**told)
     folder = ModelFolder(args.output, config, name, cnn, sampling, decoding, vocabulary)
     return folder, backbone, weights
 
