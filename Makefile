@@ -30,18 +30,17 @@ screenshots: $(VENV)/dev.installed
 # where it was stopped.
 DISTILL = $(BIN)/captioner distill $(DATA)/images.jsonl $(DATA)/unlabelled \
 	--teacher $(DATA)/teacher.tflite --precision mixed_bfloat16
-DISTILL_ON = $(DISTILL) --views 8 --work $(OUTPUT)/views
-CLASSIFIER = --classifier $(DATA)/classifier.tflite
+FURTHER = $(DISTILL) --views 8 --work $(OUTPUT)/views
+LABELLED = $(FURTHER) --classifier $(DATA)/classifier.tflite --epochs 1
 model: $(VENV)/demo.installed
 	$(DISTILL) --output $(OUTPUT)/cnn-1 --views 4 --epochs 3
-	$(DISTILL_ON) --output $(OUTPUT)/cnn-2 --base $(OUTPUT)/cnn-1 --epochs 2 --learning-rate 1.5e-3
-	$(DISTILL_ON) --output $(OUTPUT)/cnn-3 --base $(OUTPUT)/cnn-2 --epochs 1 --learning-rate 1e-3 \
-		$(CLASSIFIER)
-	$(DISTILL_ON) --output $(OUTPUT)/cnn-4 --base $(OUTPUT)/cnn-3 --epochs 1 --learning-rate 1.5e-3 \
-		$(CLASSIFIER) --words
-	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn-4 --output $(OUTPUT)/default \
-		--min-count 4 --views 2 --epochs 12 --patience 12 --no-repeat-ngram-size 2 \
-		--length-penalty 1.2 --precision mixed_bfloat16 --half
+	$(FURTHER) --output $(OUTPUT)/cnn-2 --base $(OUTPUT)/cnn-1 --epochs 2 --learning-rate 1.5e-3
+	$(LABELLED) --output $(OUTPUT)/cnn-3 --base $(OUTPUT)/cnn-2 --learning-rate 1e-3
+	$(LABELLED) --output $(OUTPUT)/cnn-4 --base $(OUTPUT)/cnn-3 --learning-rate 1.5e-3 --words
+	$(LABELLED) --output $(OUTPUT)/cnn-5 --base $(OUTPUT)/cnn-4 --learning-rate 1.5e-3 --words
+	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn-5 --output $(OUTPUT)/default \
+		--min-count 4 --views 2 --epochs 8 --no-repeat-ngram-size 2 --length-penalty 1.2 \
+		--precision mixed_bfloat16 --half
 	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed
