@@ -34,7 +34,7 @@ STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 SOFT_LABEL_WEIGHT = 0.2  # of a divergence of a few nats, beside a loss of 1.6
-WORD_WEIGHT = 0.05  # of some thirty nats, in a third of the views
+WORD_WEIGHT = 0.05  # of some sixty nats, in a third of the views
 UNKNOWN = -1  # whether a word is said
 RAREST, COMMONEST = 0.005, 0.5  # share of the pictures that a word is said of
 
