@@ -19,8 +19,9 @@ from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
 from training.manifest import LabelledClip, read_labels
-from training.records import another_view, claim, moving_crop, read_records, write_records
+from training.records import claim, read_records, write_records
 from training.store import FeatureStore, content_digest
+from training.views import another_view, moving_crop
 
 from .conftest import SENTENCES, TINY_CNN
 
