@@ -268,7 +268,7 @@ def _copy_as_half(name, item, target):
     if not hasattr(item, "dtype"):
         copy = target.require_group(name)
     elif item.dtype == "float32" and item.ndim:
-        # As one chunk: HDF5 would cut it into small ones, a sixth larger together.
+        # As one chunk: HDF5 would cut it into small ones, an eighth larger together.
         options = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
         copy = target.create_dataset(name, data=_round(item[()]), chunks=item.shape, **options)
     else:
