@@ -8,7 +8,7 @@ COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && pip install --no-cache-dir /wheels/*.whl \
     && captioner export default \
-    && cp -r "$(python -c 'from captioner.checkpoint import find_folder; print(find_folder("default"))')/programs" /programs \
+    && cp -r "$(python -c 'from captioner.model_folder import find_folder; print(find_folder("default"))')/programs" /programs \
     && pip list --format=freeze --exclude captioner > /wheels/constraints.txt
 
 FROM python:3.11-slim

@@ -22,13 +22,13 @@ from pathlib import Path
 from . import arguments
 from .batch import caption_files, num_cores
 from .caption import Failure
-from .checkpoint import DEFAULT_MODEL, ModelFolder, find_folder, task_of
 from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError
 from .finding import find
 from .journal import JOURNAL, Journal
 from .label_folder import TASK as LABEL
 from .label_folder import LabelFolder
+from .model_folder import DEFAULT_MODEL, ModelFolder, find_folder, task_of
 from .on_ray import Job, caption_on_ray
 from .output import FORMATS
 from .parts import Parts, is_parts

@@ -16,9 +16,9 @@ import numpy as np
 
 from .backbones import Backbone
 from .caption import DecodingResult
-from .checkpoint import ModelFolder
 from .config import DecodingOptions
 from .errors import ModelError
+from .model_folder import ModelFolder
 
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
 # The code that a program is made from, besides the weights.

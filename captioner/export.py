@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import ModelFolder
 from .config import ENGINES, DecodingOptions
 from .engines import (
     BACKBONE_PROGRAM,
@@ -33,6 +32,7 @@ from .engines import (
     search_with,
 )
 from .errors import ModelError
+from .model_folder import ModelFolder
 
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted

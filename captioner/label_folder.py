@@ -11,7 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .checkpoint import (
+from .config import CnnConfig, LabelConfig, LabellingOptions
+from .errors import ModelError
+from .model_folder import (
     BACKBONE_WEIGHTS,
     CONFIG,
     FORMAT_VERSION,
@@ -22,8 +24,6 @@ from .checkpoint import (
     size_of,
     task_of,
 )
-from .config import CnnConfig, LabelConfig, LabellingOptions
-from .errors import ModelError
 
 TASK = "label"
 LABELS, WEIGHTS = "labels.txt", "labels.weights.h5"

@@ -8,7 +8,6 @@ import numpy as np
 from .backbones import Backbone
 from .batch import caption_files, num_cores
 from .caption import Candidate, Caption, Failure
-from .checkpoint import DEFAULT_MODEL, ModelFolder
 from .config import DecodingOptions, SamplingOptions
 from .engines import (
     BACKBONE_PROGRAM,
@@ -19,6 +18,7 @@ from .engines import (
     lite_backbone,
 )
 from .export import programs_for
+from .model_folder import DEFAULT_MODEL, ModelFolder
 from .reading import Reader, ReadingLimits, Request
 from .video import read_frames
 from .vocabulary import Vocabulary, join

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .checkpoint import VOCABULARY, ModelFolder
 from .engines import search_with
 from .errors import ModelError
 from .layers import LSTM
+from .model_folder import VOCABULARY, ModelFolder
 from .vocabulary import PAD_ID, UNSPACED
 
 SIGNATURES, REQUEST = "signatures.json", "request.json"

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from captioner.checkpoint import BACKBONE_WEIGHTS, ModelFolder
 from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
+from captioner.model_folder import BACKBONE_WEIGHTS, ModelFolder
 from captioner.vocabulary import Vocabulary
 
 TINY_CNN = CnnConfig(input_size=32, widths=(8, 12, 16, 24), depths=(1, 1, 1), feature_dim=32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from captioner import Captioner
-from captioner.checkpoint import ModelFolder
 from captioner.demo import write_demo_clip
+from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.vocabulary import join
 

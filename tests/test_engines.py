@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from captioner.checkpoint import ModelFolder
 from captioner.config import DecodingOptions
 from captioner.engines import (
     BACKBONE_PROGRAM,
@@ -21,13 +20,14 @@ from captioner.engines import (
 )
 from captioner.errors import ModelError
 from captioner.export import programs_for
+from captioner.model_folder import ModelFolder
 
 # Runs the program where neither TensorFlow nor Keras can be imported.
 LITE_ALONE = """
 import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None
 import numpy as np
-from captioner.checkpoint import ModelFolder
+from captioner.model_folder import ModelFolder
 from captioner.engines import CAPTIONER_PROGRAM, LiteEngine, Program, functions
 from captioner.export import programs_for
 

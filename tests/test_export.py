@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from captioner import Captioner, export
-from captioner.checkpoint import CONFIG, ModelFolder
 from captioner.cli import main
 from captioner.engines import (
     BACKBONE_PROGRAM,
@@ -24,6 +23,7 @@ from captioner.engines import (
     lite_backbone,
 )
 from captioner.errors import ModelError
+from captioner.model_folder import CONFIG, ModelFolder
 
 from .conftest import draw_shape_clip
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from captioner import cli, label_cli
-from captioner.checkpoint import ModelFolder
 from captioner.errors import ModelError
 from captioner.label_folder import LabelFolder
 from captioner.labelled import LabelledSegment
+from captioner.model_folder import ModelFolder
 
 from .clips import write_clip
 

@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 
 from captioner import Captioner, ModelError
-from captioner.checkpoint import ModelFolder
 from captioner.cli import WRONG_USAGE, main
+from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.saved_model import Sentences, write_saved_model
 from captioner.video import read_frames

@@ -16,12 +16,12 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from captioner import Captioner
-from captioner.checkpoint import ModelFolder
 from captioner.cli import WRONG_USAGE, main
 from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines import KerasEngine
 from captioner.errors import DatasetError
 from captioner.model import CaptionModel
+from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.vocabulary import Vocabulary
 from training.manifest import read_labels

@@ -5,16 +5,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.arguments import count, positive, share
-from captioner.checkpoint import (
+from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
+from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
+from captioner.errors import CaptionerError, DatasetError
+from captioner.model_folder import (
     BACKBONE_WEIGHTS,
     DEFAULT_MODEL,
     ModelFolder,
     find_folder,
     task_of,
 )
-from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
-from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
-from captioner.errors import CaptionerError, DatasetError
 from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels

@@ -19,10 +19,10 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from captioner.checkpoint import BACKBONE_WEIGHTS
 from captioner.cnn import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
 from captioner.errors import DatasetError
+from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
 from .records import claim

@@ -16,9 +16,9 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from captioner.checkpoint import ModelFolder
 from captioner.config import DecodingOptions
 from captioner.errors import VideoError
+from captioner.model_folder import ModelFolder
 from captioner.video import read_frames
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 

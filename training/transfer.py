@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from captioner.checkpoint import ModelFolder
 from captioner.config import DecodingOptions
 from captioner.engines import KerasEngine
 from captioner.model import CaptionModel
+from captioner.model_folder import ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
 
 from .records import Records, claim, read_records

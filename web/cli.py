@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from captioner.caption import Failure
-from captioner.checkpoint import DEFAULT_MODEL
 from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import CaptionerError
+from captioner.model_folder import DEFAULT_MODEL
 from captioner.output import FORMATS
 
 from .config import WebConfig

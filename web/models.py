@@ -11,7 +11,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from captioner.checkpoint import ModelFolder
+from captioner.model_folder import ModelFolder
 
 from .config import WebConfig
 from .database import transaction

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from captioner import Captioner
-from captioner.checkpoint import ModelFolder
 from captioner.export import programs_for
+from captioner.model_folder import ModelFolder
 from captioner.reading import Reader
 
 from .batch import write_folder

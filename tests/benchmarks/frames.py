@@ -20,7 +20,7 @@ import av
 import cv2
 import numpy as np
 
-from captioner.checkpoint import ModelFolder
+from captioner.model_folder import ModelFolder
 from captioner.video import find_videos, read_frames
 
 SECONDS, FPS = 20, 30

@@ -26,9 +26,9 @@ import cv2
 import keras
 import numpy as np
 
-from captioner.checkpoint import ModelFolder
 from captioner.config import LabelConfig
 from captioner.labelling import LabelModel
+from captioner.model_folder import ModelFolder
 from training.label_trainer import LabelTrainingOptions, predict, train
 from training.segmental import segmental_scores
 from training.windows import LabelledFeatures, keep_features

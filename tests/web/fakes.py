@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from captioner.caption import Candidate, Caption, Failure
-from captioner.checkpoint import ModelFolder
 from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import ModelError, VideoError
 from captioner.label_folder import LabelFolder
 from captioner.labelled import LabelledSegment
+from captioner.model_folder import ModelFolder
 from captioner.video import read_frames
 from web import worker
 from web.teaching import Commands

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from captioner.checkpoint import ModelFolder
+from captioner.model_folder import ModelFolder
 from web import create_app, database, models
 from web.teaching import Teacher, caption_command, train_command
 

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from captioner.checkpoint import ModelFolder
 from captioner.errors import ModelError
 from captioner.model import CaptionModel
+from captioner.model_folder import ModelFolder
 
 
 @pytest.fixture
