@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .on_ray import OWN
 from .parts import is_parts
-from .segments import SHOTS
+from .video.segments import SHOTS
 
 
 def positive(number):

@@ -16,9 +16,9 @@ import numpy as np
 
 from .caption import Candidate, Caption, Failure, Segment
 from .errors import VideoError
-from .reading import Reader, ReadingLimits, Request
-from .segments import Stretch, Thinned
 from .video import Clip
+from .video.reader import Reader, ReadingLimits, Request
+from .video.segments import Stretch, Thinned
 
 # Clips that are described together, at most; as many more may wait for their turn.
 BATCH_SIZE = 8

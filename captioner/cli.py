@@ -33,9 +33,9 @@ from .on_ray import Job, caption_on_ray
 from .output import FORMATS
 from .parts import Parts, is_parts
 from .progress import Progress
-from .reading import Reader, ReadingLimits
 from .stores import is_address
 from .video import SUFFIXES
+from .video.reader import Reader, ReadingLimits
 
 ALL_GOOD, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 

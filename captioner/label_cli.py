@@ -17,8 +17,8 @@ from .errors import CaptionerError, VideoError
 from .finding import find
 from .label_folder import LabelFolder
 from .labelled import FORMATS, Format, to_text
-from .reading import Reader, ReadingLimits
 from .video import SUFFIXES
+from .video.reader import Reader, ReadingLimits
 
 
 def add_label(commands):

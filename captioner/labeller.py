@@ -13,7 +13,7 @@ from .config import LabellingOptions
 from .label_folder import LabelFolder
 from .labelled import LabelledSegment, segments_of
 from .labelling import LabelModel
-from .reading import Moments, Reader
+from .video.reader import Moments, Reader
 
 
 class Labeller:

@@ -19,8 +19,8 @@ from .engines import (
 )
 from .export import programs_for
 from .model_folder import DEFAULT_MODEL, ModelFolder
-from .reading import Reader, ReadingLimits, Request
 from .video import read_frames
+from .video.reader import Reader, ReadingLimits, Request
 from .vocabulary import Vocabulary, join
 
 

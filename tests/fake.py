@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from captioner import cli
 from captioner.caption import Candidate
 from captioner.config import SamplingOptions
-from captioner.reading import Request
+from captioner.video.reader import Request
 
 
 class FakeCaptioner:

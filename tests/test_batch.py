@@ -7,7 +7,7 @@ import pytest
 
 from captioner.batch import AHEAD, BATCH_SIZE, caption_files
 from captioner.caption import Caption, Failure
-from captioner.reading import Reader, ReadingLimits
+from captioner.video.reader import Reader, ReadingLimits
 
 from .clips import write_clip
 from .fake import FakeCaptioner

@@ -11,10 +11,12 @@ ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it. A line that
 # begins with a name and a colon is a wing, a package of the modules that follow.
 ORDER = """
-    errors config caption sampling stream straight video segments reading vocabulary cnn backbones
-    recurrence cells attention layers model labelling decoding model_folder label_folder engines
-    export saved_model batch pipeline output stores on_ray labelled labeller journal parts arguments
-    finding progress cli label_cli demo
+    errors config caption
+    video: sampling pyav opencv files frames segments reader
+    vocabulary cnn backbones recurrence cells attention layers
+    model labelling decoding model_folder label_folder engines export saved_model
+    batch pipeline output stores on_ray labelled labeller journal parts
+    arguments finding progress cli label_cli demo
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
 MAY_IMPORT["web"] = {"captioner", "web"}
@@ -80,7 +82,7 @@ def test_modules_import_from_those_above():
     "code",
     [
         "import captioner, captioner.video, captioner.model_folder, captioner.output",
-        "import captioner.reading, captioner.batch, captioner.journal",
+        "import captioner.video.reader, captioner.batch, captioner.journal",
         "import captioner.cli; captioner.cli._parser().format_help()",
         "import training.labels, training.metrics",
         "import captioner.cli; captioner.cli.main(['info', FOLDER])",

@@ -11,7 +11,7 @@ from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import VideoError
 from captioner.labeller import Labeller
 from captioner.labelling import LabelModel
-from captioner.reading import Moments, Reader, ReadingLimits
+from captioner.video.reader import Moments, Reader, ReadingLimits
 
 from .clips import numbered_frame, write_clip
 

@@ -15,10 +15,10 @@ import pytest
 from captioner.batch import caption_files
 from captioner.caption import Failure
 from captioner.errors import VideoError
-from captioner.reading import Reader, ReadingLimits, Request
-from captioner.straight import packet_timeline
-from captioner.stream import OPTIONS
 from captioner.video import read_frames
+from captioner.video.opencv import packet_timeline
+from captioner.video.pyav import OPTIONS
+from captioner.video.reader import Reader, ReadingLimits, Request
 
 from .clips import numbered_frame, numbers_of, write_clip
 from .damage import CONTAINERS, DAMAGES, encode

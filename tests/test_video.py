@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from captioner.errors import VideoError
-from captioner.stream import Stream, Unplannable
 from captioner.video import find_videos, is_video, read_frames, read_steadily, stream_frames
+from captioner.video.pyav import Stream, Unplannable
 
 from .clips import (
     add_exif_orientation,
@@ -37,7 +37,7 @@ def away(request, monkeypatch):
     if request.param == "by packets":
         return 0.5
 
-    monkeypatch.setattr("captioner.video.Stream", _refuse)
+    monkeypatch.setattr("captioner.video.frames.Stream", _refuse)
     return 0.0
 
 
@@ -118,7 +118,7 @@ def test_looks_on_where_packets_break_off(tmp_path, monkeypatch):
             yield from itertools.islice(super().frames(chosen), 3)
             raise Unplannable("broken off")
 
-    monkeypatch.setattr("captioner.video.Stream", BreaksOff)
+    monkeypatch.setattr("captioner.video.frames.Stream", BreaksOff)
     path = write_clip(tmp_path / "a.avi", _numbered(40), 10, "MJPG")
     samples = list(read_steadily(path, 0.5))
     assert numbers_of(np.stack([sample.frame for sample in samples])) == list(range(2, 40, 5))
@@ -131,7 +131,7 @@ def test_both_ways_see_the_same(gop, suffix, codec, tmp_path, monkeypatch):
     path = encode(tmp_path / f"a{suffix}", codec, num_frames=100, gop=gop)
     found = read_frames(path, 5)
     fine = read_frames(path, 40)
-    monkeypatch.setattr("captioner.video.Stream", _refuse)
+    monkeypatch.setattr("captioner.video.frames.Stream", _refuse)
     straight = read_frames(path, 5)
     assert numbers_of(straight.frames) == [10, 30, 50, 70, 90]
     _assert_near(numbers_of(found.frames), [10, 30, 50, 70, 90], 10)
@@ -164,7 +164,7 @@ def test_turned_alike(quarters, tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mp4", [corner] * 3)
     turn(path, quarters)
     [by_packets] = read_frames(path, 1).frames
-    monkeypatch.setattr("captioner.video.Stream", _refuse)
+    monkeypatch.setattr("captioner.video.frames.Stream", _refuse)
     np.testing.assert_array_equal(read_frames(path, 1).frames[0], by_packets)
     upright = np.rot90(by_packets, quarters)
     assert upright.shape == corner.shape

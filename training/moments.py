@@ -15,9 +15,9 @@ import numpy as np
 
 from captioner.errors import DatasetError, VideoError
 from captioner.labelled import BACKGROUND
-from captioner.sampling import FALLBACK_FPS
-from captioner.straight import frame_rate
 from captioner.video import find_videos
+from captioner.video.opencv import frame_rate
+from captioner.video.sampling import FALLBACK_FPS
 
 from .segmental import runs
 

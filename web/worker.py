@@ -21,8 +21,8 @@ from captioner.caption import Failure
 from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
 from captioner.model_folder import ModelFolder
-from captioner.reading import Moments, Reader
-from captioner.segments import SHOTS
+from captioner.video.reader import Moments, Reader
+from captioner.video.segments import SHOTS
 
 from . import database, jobs, models, videos
 from .config import WebConfig

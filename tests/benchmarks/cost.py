@@ -18,7 +18,7 @@ from pathlib import Path
 from captioner import Captioner
 from captioner.export import programs_for
 from captioner.model_folder import ModelFolder
-from captioner.reading import Reader
+from captioner.video.reader import Reader
 
 from .batch import write_folder
 from .scale import caption_s, rate

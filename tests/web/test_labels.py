@@ -14,7 +14,7 @@ import pytest
 
 from captioner.errors import ModelError
 from captioner.labelled import LabelledSegment
-from captioner.reading import Moments
+from captioner.video.reader import Moments
 from web import create_app, database, labels
 from web.supervisor import Supervisor
 

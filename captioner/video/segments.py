@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .video import Clip, Sample, read_steadily
+from .frames import Clip, Sample, read_steadily
 
 SHOTS = "shots"
 # Seconds between the pictures that are searched for cuts, and so the precision of a cut.

@@ -1,16 +1,14 @@
-"""A file -> its frames: `read_frames` samples a clip, `find_videos` lists a folder."""
+"""A file -> its frames, by whichever of PyAV and OpenCV serves."""
 
 import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from math import inf
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -18,17 +16,11 @@ import av
 import cv2
 import numpy as np
 
-from .errors import VideoError
+from ..errors import VideoError
+from .opencv import Reading, check_pixels, fit, fit_all, packet_timeline, play, read_straight
+from .pyav import Stream, Unplannable
 from .sampling import Timeline
-from .straight import Reading, check_pixels, packet_timeline, play
-from .stream import Stream, Unplannable
 
-SUFFIXES = tuple(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
-    " .bmp .jpeg .jpg .png .tif .tiff .webp".split()
-)
-
-_SORTED_TOGETHER = 10_000
 _log = logging.getLogger(__name__)
 _stderr_lock = Lock()
 
@@ -149,7 +141,7 @@ def read_steadily(
         for time, frame, duration in _steadily(path, name, step):
             if time > last:  # what was read by packets comes again where that broke off
                 size = size or frame.shape[:2]
-                yield Sample(time, _fit(frame, size), duration)
+                yield Sample(time, fit(frame, size), duration)
                 last = time
         if last < 0:
             raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
@@ -207,49 +199,12 @@ def stream_frames(
             if not decoded:
                 continue
             size = size or frame.shape[:2]
-            frame = _fit(frame, size)
+            frame = fit(frame, size)
             while taken / fps <= time + 1e-3:
                 yield taken / fps, frame
                 taken += 1
         if not taken:
             raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
-
-
-def is_video(path: str | os.PathLike) -> bool:
-    """Tells by its suffix whether a file in a folder is taken for a video or a picture."""
-    return Path(path).suffix.lower() in SUFFIXES
-
-
-def find_videos(folder: str | os.PathLike, recursive: bool = False) -> Iterator[Path]:
-    """Yields the videos and pictures of a folder in the order of their paths, one by one.
-
-    Memory is bounded: of a folder of more than ten thousand entries, so many at a time are put
-    in order. Hidden files and folders are skipped, and links to folders are not followed, so no
-    loop of links can be entered. A subfolder that cannot be listed is logged and passed over.
-
-    Raises:
-        VideoError: `folder` itself cannot be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            while some := sorted(islice(entries, _SORTED_TOGETHER), key=lambda entry: entry.name):
-                for entry in some:
-                    yield from _videos_of(entry, recursive)
-    except OSError as err:
-        raise VideoError(f"{folder}: cannot be listed, {err.strerror}; name a folder") from err
-
-
-def _videos_of(entry: os.DirEntry, recursive: bool) -> Iterator[Path]:
-    if entry.name.startswith("."):
-        return
-    if entry.is_dir(follow_symlinks=False):
-        if recursive:
-            try:
-                yield from find_videos(entry.path, recursive=True)
-            except VideoError as err:
-                _log.warning("%s", err)
-    elif is_video(entry.name) and os.path.isfile(entry.path):
-        yield Path(entry.path)
 
 
 def _inspect(path) -> tuple[str, bool]:
@@ -297,7 +252,7 @@ def _read_picture(path, name: str, size) -> Clip:
         frame = cv2.imread(name)
     if frame is None:
         raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
-    return Clip(_fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
+    return Clip(fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
 
 
 def _read_stream(path, name: str, num_frames: int, size, start: float, end: float) -> Clip:
@@ -309,10 +264,10 @@ def _read_stream(path, name: str, num_frames: int, size, start: float, end: floa
             _check_start(path, timeline, start)
             chosen = timeline.choose(num_frames, start, end)
             reach = (min(end, timeline.duration) - start) / len(chosen) / 2
-            found = _fit_all(stream.frames(stream.near(chosen, reach)), size)
+            found = fit_all(stream.frames(stream.near(chosen, reach)), size)
     except (av.FFmpegError, Unplannable) as err:
         _log.debug("%s: read straight through: %s", path, err)
-        timeline, found = _read_straight(path, name, num_frames, size, start, end)
+        timeline, found = read_straight(path, name, num_frames, size, start, end)
         if len(timeline.times):
             _check_start(path, timeline, start)
     if not found:
@@ -321,44 +276,11 @@ def _read_stream(path, name: str, num_frames: int, size, start: float, end: floa
     return Clip(np.stack(list(found.values())), times, min(end, timeline.duration) - start)
 
 
-def _read_straight(path, name: str, num_frames: int, size, start: float, end: float):
-    """Plans on the timestamps of the packets, then decodes once.
-
-    The decoded frames have the last word: where they tell of another choice (damaged or
-    hidden packets), that choice is read in a second pass.
-    """
-    wanted = packet_timeline(path, name).choose(num_frames, start, end)
-    reading = Reading(path, name)
-    for _ in range(2):
-        found = _fit_all(reading.frames(wanted), size)
-        planned, wanted = wanted, reading.timeline.choose(num_frames, start, end)
-        if np.array_equal(planned, wanted):
-            break
-    times = reading.timeline.times
-    return reading.timeline, {times[index]: frame for index, frame in found.items()}
-
-
-def _fit_all(found: Iterable[tuple[float, np.ndarray]], size) -> dict[float, np.ndarray]:
-    """BGR frames as RGB and of one size, by what they came with."""
-    fitted = {}
-    for key, frame in found:
-        size = size or frame.shape[:2]  # a stream may change its size on the way
-        fitted[key] = _fit(frame, size)
-    return fitted
-
-
 def _check_start(path, timeline: Timeline, start: float):
     if timeline.duration <= start:
         raise VideoError(
             f"{path}: is over after {timeline.duration:.1f} s; name a stretch that begins before"
         )
-
-
-def _fit(frame: np.ndarray, size) -> np.ndarray:
-    """Returns a BGR frame as RGB, `(height, width, 3)`, squashed to `size` where given."""
-    if size is not None and tuple(size) != frame.shape[:2]:
-        frame = cv2.resize(frame, tuple(size)[::-1], interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 @cache

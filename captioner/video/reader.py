@@ -12,9 +12,9 @@ from typing import Self
 
 import numpy as np
 
-from .errors import VideoError
+from ..errors import VideoError
+from .frames import Clip, read_frames, stream_frames
 from .segments import Stretch, read_segments
-from .video import Clip, read_frames, stream_frames
 
 MEGABYTE = 1 << 20
 OUT_OF_MEMORY = 77  # exit status of a child
@@ -88,7 +88,7 @@ class Reader:
             return
         self._connection, theirs = Pipe()
         command = (
-            f"import sys; sys.path[:] = {sys.path!r}; from captioner.reading import serve; "
+            f"import sys; sys.path[:] = {sys.path!r}; from captioner.video.reader import serve; "
             f"serve({theirs.fileno()}, {self.limits.seconds!r}, {self.limits.memory!r})"
         )
         with theirs:

@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from math import isfinite
@@ -10,9 +10,9 @@ from math import isfinite
 import cv2
 import numpy as np
 
-from .errors import VideoError
+from ..errors import VideoError
+from .pyav import OPTIONS
 from .sampling import FALLBACK_FPS, Timeline
-from .stream import OPTIONS
 
 MAX_PIXELS = 8192 * 8192  # of a frame
 
@@ -120,3 +120,36 @@ def _prepare():
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     options = "|".join(f"{name};{value}" for name, value in OPTIONS.items())
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
+
+
+def read_straight(path, name: str, num_frames: int, size, start: float, end: float):
+    """Plans on the timestamps of the packets, then decodes once.
+
+    The decoded frames have the last word: where they tell of another choice (damaged or
+    hidden packets), that choice is read in a second pass.
+    """
+    wanted = packet_timeline(path, name).choose(num_frames, start, end)
+    reading = Reading(path, name)
+    for _ in range(2):
+        found = fit_all(reading.frames(wanted), size)
+        planned, wanted = wanted, reading.timeline.choose(num_frames, start, end)
+        if np.array_equal(planned, wanted):
+            break
+    times = reading.timeline.times
+    return reading.timeline, {times[index]: frame for index, frame in found.items()}
+
+
+def fit_all(found: Iterable[tuple[float, np.ndarray]], size) -> dict[float, np.ndarray]:
+    """BGR frames as RGB and of one size, by what they came with."""
+    fitted = {}
+    for key, frame in found:
+        size = size or frame.shape[:2]  # a stream may change its size on the way
+        fitted[key] = fit(frame, size)
+    return fitted
+
+
+def fit(frame: np.ndarray, size) -> np.ndarray:
+    """Returns a BGR frame as RGB, `(height, width, 3)`, squashed to `size` where given."""
+    if size is not None and tuple(size) != frame.shape[:2]:
+        frame = cv2.resize(frame, tuple(size)[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
