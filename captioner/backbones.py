@@ -28,7 +28,7 @@ class Backbone:
         feature_shape: what it makes of one frame: `(feature_dim,)`, or
             `(num_regions, feature_dim)` where it keeps regions apart.
         network: uint8 RGB frames -> features, on one batch.
-        traceable: the same on tensors, for `captioner.export`; None from TensorFlow Hub.
+        traceable: the same on tensors, for `captioner.engines.programs`; None from TensorFlow Hub.
     """
 
     name: str

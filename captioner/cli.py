@@ -331,14 +331,14 @@ def _add_export(commands):
 def _export(args) -> int:
     folder = ModelFolder.open(args.model)
     if args.format == "tflite":
-        from .export import write_programs
+        from .engines.programs import write_programs
 
         print(write_programs(folder, args.output, args.int8))
         return ALL_GOOD
     if args.output is None:
         raise CaptionerError("a SavedModel needs a folder of its own: captioner export MODEL DIR")
     with muted_stderr():
-        from .saved_model import write_saved_model
+        from .engines.saved_model import write_saved_model
     write_saved_model(folder, args.output, args.num_captions)
     print(args.output)
     return ALL_GOOD
@@ -354,7 +354,7 @@ def load_captioner(args: argparse.Namespace):
         decoding = replace(folder.decoding, **given)
     except ValueError as err:
         raise CaptionerError(str(err)) from err
-    from .export import programs_for
+    from .engines.programs import programs_for
     from .pipeline import Captioner
 
     programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))

@@ -9,15 +9,15 @@ from .backbones import Backbone
 from .batch import caption_files, num_cores
 from .caption import Candidate, Caption, Failure
 from .config import DecodingOptions, SamplingOptions
-from .engines import (
+from .engines.keras_engine import KerasEngine
+from .engines.lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
-    KerasEngine,
     LiteEngine,
     Program,
     lite_backbone,
 )
-from .export import programs_for
+from .engines.programs import programs_for
 from .model_folder import DEFAULT_MODEL, ModelFolder
 from .video import read_frames
 from .video.reader import Reader, ReadingLimits, Request
@@ -83,7 +83,7 @@ class Captioner:
         Args:
             folder: the model.
             decoding: how to search for sentences.
-            programs: what `captioner.export.programs_for` chose.
+            programs: what `captioner.engines.programs.programs_for` chose.
             num_threads: in which a program's CNN computes; by default one a core.
         """
         if programs is None:

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from captioner.config import DecodingOptions
-from captioner.engines import (
+from captioner.engines.keras_engine import KerasEngine
+from captioner.engines.lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
-    KerasEngine,
     LiteEngine,
     Program,
     functions,
     lite_backbone,
 )
+from captioner.engines.programs import programs_for
 from captioner.errors import ModelError
-from captioner.export import programs_for
 from captioner.model_folder import ModelFolder
 
 # Runs the program where neither TensorFlow nor Keras can be imported.
@@ -28,8 +28,8 @@ import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None
 import numpy as np
 from captioner.model_folder import ModelFolder
-from captioner.engines import CAPTIONER_PROGRAM, LiteEngine, Program, functions
-from captioner.export import programs_for
+from captioner.engines.lite_engine import CAPTIONER_PROGRAM, LiteEngine, Program, functions
+from captioner.engines.programs import programs_for
 
 folder = ModelFolder.open(sys.argv[1])
 programs = programs_for(folder, folder.decoding, "lite")

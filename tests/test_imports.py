@@ -14,7 +14,8 @@ ORDER = """
     errors config caption
     video: sampling pyav opencv files frames segments reader
     vocabulary cnn backbones recurrence cells attention layers
-    model labelling decoding model_folder label_folder engines export saved_model
+    model labelling decoding model_folder label_folder
+    engines: keras_engine lite_engine programs saved_model
     batch pipeline output stores on_ray labelled labeller journal parts
     arguments finding progress cli label_cli demo
 """

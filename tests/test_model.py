@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from captioner.config import ATTENTIONS, ENCODERS, DecodingOptions, ModelConfig
-from captioner.engines import KerasEngine
+from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 
 CONFIG = ModelConfig(vocab_size=11, feature_dim=6, num_regions=4, units=8, embedding_dim=5)

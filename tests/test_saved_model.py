@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from captioner import Captioner, ModelError
 from captioner.cli import WRONG_USAGE, main
+from captioner.engines.saved_model import Sentences, write_saved_model
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
-from captioner.saved_model import Sentences, write_saved_model
 from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary, join
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from captioner import Captioner
 from captioner.cli import WRONG_USAGE, main
 from captioner.config import DecodingOptions, ModelConfig
-from captioner.engines import KerasEngine
+from captioner.engines.keras_engine import KerasEngine
 from captioner.errors import DatasetError
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder

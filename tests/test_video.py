@@ -314,7 +314,9 @@ def test_decoders_do_not_chatter(tmp_path):
     cv2.imwrite(str(picture), numbered_frame(10, 200, 300))
     picture.write_bytes(picture.read_bytes()[:700])
     code = (
-        "import sys\nfrom captioner.video import read_frames, VideoError\n"
+        "import sys\n"
+        "from captioner.errors import VideoError\n"
+        "from captioner.video import read_frames\n"
         "for path in sys.argv[1:]:\n"
         "    try: read_frames(path, 4)\n"
         "    except VideoError: pass\n"

@@ -189,7 +189,7 @@ def _train(args) -> int:
     with muted_stderr():
         import keras
 
-        from captioner.export import write_programs
+        from captioner.engines.programs import write_programs
         from captioner.model import CaptionModel
 
         from .devices import strategy

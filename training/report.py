@@ -221,7 +221,7 @@ def caption_batches(
     model: "CaptionModel", vocabulary: Vocabulary, decoding: DecodingOptions, batches: "Batches"
 ) -> Said:
     """Captions the clips of batches that are not shuffled, and scores what is said."""
-    from captioner.engines import KerasEngine
+    from captioner.engines.keras_engine import KerasEngine
 
     engine, sentences = KerasEngine(model), [""] * len(batches.clips)
     for inputs, _ in tqdm(batches.read(), total=len(batches), unit="batch", disable=None):

@@ -16,7 +16,7 @@ from keras import ops
 from tqdm import tqdm
 
 from captioner.config import DecodingOptions
-from captioner.engines import KerasEngine
+from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 from captioner.vocabulary import tokenize
 

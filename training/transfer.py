@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from captioner.config import DecodingOptions
-from captioner.engines import KerasEngine
+from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize

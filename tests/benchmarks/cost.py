@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from captioner import Captioner
-from captioner.export import programs_for
+from captioner.engines.programs import programs_for
 from captioner.model_folder import ModelFolder
 from captioner.video.reader import Reader
 

@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from captioner import Captioner, export
+from captioner import Captioner
 from captioner.cli import main
-from captioner.engines import (
+from captioner.engines import programs
+from captioner.engines.keras_engine import KerasEngine
+from captioner.engines.lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
-    KerasEngine,
     LiteEngine,
     Program,
     lite_backbone,
@@ -53,7 +54,7 @@ def converter(monkeypatch):
         for name in (BACKBONE_PROGRAM, CAPTIONER_PROGRAM):
             (target / name).write_text(str(len(runs)))
 
-    monkeypatch.setattr(export, "_run_converter", write)
+    monkeypatch.setattr(programs, "_run_converter", write)
     return runs
 
 
@@ -72,9 +73,9 @@ def _change_options(folder, max_length):
 
 def test_export_beside_the_weights(folder, own_cache, tmp_path, capsys):
     assert main(["export", str(folder.path)]) == 0
-    programs = programs_beside(folder)
-    assert capsys.readouterr().out == f"{programs}\n"
-    assert export.programs_for(folder, folder.decoding) == programs
+    made = programs_beside(folder)
+    assert capsys.readouterr().out == f"{made}\n"
+    assert programs.programs_for(folder, folder.decoding) == made
     assert not (own_cache / "captioner").exists()
     clip = draw_shape_clip(tmp_path / "a.avi", "red", "circle")
     lite, keras = (Captioner.load(folder.path, engine=engine) for engine in ("auto", "keras"))
@@ -89,8 +90,8 @@ def test_export_beside_the_weights(folder, own_cache, tmp_path, capsys):
 
 
 def programs_beside(folder):
-    [programs] = (folder.path / "programs").iterdir()
-    return programs
+    [made] = (folder.path / "programs").iterdir()
+    return made
 
 
 def test_command_without_tensorflow(tiny_model, tmp_path, capsys):
@@ -112,41 +113,41 @@ def test_command_without_tensorflow(tiny_model, tmp_path, capsys):
 
 
 def test_first_use_writes_into_the_cache_and_says_so(folder, own_cache, converter, caplog):
-    programs = export.programs_for(folder, folder.decoding)
-    assert programs.is_relative_to(own_cache)
+    made = programs.programs_for(folder, folder.decoding)
+    assert made.is_relative_to(own_cache)
     assert "preparing the model model to start at once" in caplog.text
-    assert export.programs_for(folder, folder.decoding) == programs
+    assert programs.programs_for(folder, folder.decoding) == made
     assert len(converter) == 1
     assert not (folder.path / "programs").exists()
 
 
 @pytest.mark.parametrize("change", ["weights", "options", "code"])
 def test_stale_programs_are_never_found(change, folder, own_cache, converter, monkeypatch):
-    programs = export.write_programs(folder)
-    assert export.programs_for(folder, folder.decoding) == programs
+    made = programs.write_programs(folder)
+    assert programs.programs_for(folder, folder.decoding) == made
     if change == "weights":
         _change_weights(folder)
     elif change == "options":
         _change_options(folder, max_length=5)
     else:
-        monkeypatch.setattr("captioner.engines._SOURCES", ["model", "decoding"])
+        monkeypatch.setattr("captioner.engines.lite_engine._SOURCES", ["model", "decoding"])
     folder = ModelFolder.open(folder.path)
-    fresh = export.programs_for(folder, folder.decoding)
+    fresh = programs.programs_for(folder, folder.decoding)
     assert fresh.is_relative_to(own_cache)
-    beside = export.write_programs(folder)
-    assert beside.name == fresh.name != programs.name
-    assert not programs.exists()
-    assert export.programs_for(folder, folder.decoding) == beside
+    beside = programs.write_programs(folder)
+    assert beside.name == fresh.name != made.name
+    assert not made.exists()
+    assert programs.programs_for(folder, folder.decoding) == beside
 
 
 def test_only_some_stay_in_the_cache(folder, own_cache, converter):
-    for words in range(3, 3 + export.KEPT_IN_CACHE + 3):
+    for words in range(3, 3 + programs.KEPT_IN_CACHE + 3):
         changed = _change_options(folder, max_length=words)
-        programs = export.programs_for(changed, changed.decoding)
-        os.utime(programs, (words, words))
+        made = programs.programs_for(changed, changed.decoding)
+        os.utime(made, (words, words))
     kept = list(own_cache.rglob(CAPTIONER_PROGRAM))
-    assert len(kept) == export.KEPT_IN_CACHE + 1
-    assert programs / CAPTIONER_PROGRAM in kept
+    assert len(kept) == programs.KEPT_IN_CACHE + 1
+    assert made / CAPTIONER_PROGRAM in kept
 
 
 def test_what_killed_processes_left_is_removed(folder, own_cache, converter):
@@ -154,13 +155,13 @@ def test_what_killed_processes_left_is_removed(folder, own_cache, converter):
     for name, age in ((".partial-old", 9999), (".partial-new", 9)):
         (place / name).mkdir(parents=True)
         os.utime(place / name, (time.time() - age,) * 2)
-    programs = export.write_programs(folder)
-    assert set(place.iterdir()) == {programs, place / ".partial-new"}
+    made = programs.write_programs(folder)
+    assert set(place.iterdir()) == {made, place / ".partial-new"}
 
 
 def test_choice_of_engine(folder, own_cache, converter, monkeypatch):
     def choose(engine, **changes):
-        return export.programs_for(folder, replace(folder.decoding, **changes), engine)
+        return programs.programs_for(folder, replace(folder.decoding, **changes), engine)
 
     assert choose("keras") is None
     assert choose("auto", beam_size=1) == choose("lite") is not None
@@ -170,7 +171,7 @@ def test_choice_of_engine(folder, own_cache, converter, monkeypatch):
         choose("lite", max_length=7)
     with pytest.raises(ValueError, match="expected engine to be one of"):
         choose("tflite")
-    monkeypatch.setattr(export, "_has_gpu", lambda: True)
+    monkeypatch.setattr(programs, "_has_gpu", lambda: True)
     assert choose("auto") is None
     assert choose("lite") is not None
 
@@ -178,16 +179,16 @@ def test_choice_of_engine(folder, own_cache, converter, monkeypatch):
 def test_no_place_beside_the_weights(folder, converter):
     (folder.path / "programs").write_text("in the way")
     with pytest.raises(ModelError, match="cannot be written"):
-        export.write_programs(folder)
+        programs.write_programs(folder)
 
 
 def test_no_place_in_the_cache(folder, own_cache, converter, caplog):
     own_cache.write_text("in the way")
-    assert export.programs_for(folder, folder.decoding) is None
+    assert programs.programs_for(folder, folder.decoding) is None
     assert "cannot be written" in caplog.text
     assert "running on TensorFlow" in caplog.text
     with pytest.raises(ModelError, match="cannot be written"):
-        export.programs_for(folder, folder.decoding, "lite")
+        programs.programs_for(folder, folder.decoding, "lite")
 
 
 def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monkeypatch, caplog):
@@ -197,33 +198,33 @@ def test_a_model_that_cannot_be_converted_is_tried_once(folder, own_cache, monke
         runs.append(target)
         _refuse()
 
-    monkeypatch.setattr(export, "_run_converter", refuse)
+    monkeypatch.setattr(programs, "_run_converter", refuse)
     for _ in range(3):
-        assert export.programs_for(folder, folder.decoding) is None
+        assert programs.programs_for(folder, folder.decoding) is None
     assert len(runs) == 1
     assert caplog.text.count("no such operator") == 1
     with pytest.raises(ModelError, match="no such operator"):
-        export.programs_for(folder, folder.decoding, "lite")
+        programs.programs_for(folder, folder.decoding, "lite")
     assert len(runs) == 2
 
 
 def test_a_refusal_is_forgotten_when_it_is_over(folder, own_cache, converter, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_run_converter", _refuse)
-        assert export.programs_for(folder, folder.decoding) is None
-    assert export.programs_for(folder, folder.decoding) is None
-    assert export.programs_for(folder, folder.decoding, "lite") is not None
-    assert export.programs_for(folder, folder.decoding) is not None
+        patch.setattr(programs, "_run_converter", _refuse)
+        assert programs.programs_for(folder, folder.decoding) is None
+    assert programs.programs_for(folder, folder.decoding) is None
+    assert programs.programs_for(folder, folder.decoding, "lite") is not None
+    assert programs.programs_for(folder, folder.decoding) is not None
 
 
 def _refuse(*_):
-    raise export.ConversionError("no such operator")
+    raise programs.ConversionError("no such operator")
 
 
 def test_the_converter_says_why(folder, own_cache):
     (folder.path / CONFIG).write_text("{}")
-    with pytest.raises(export.ConversionError, match="not a whole model folder"):
-        export.write_programs(folder)
+    with pytest.raises(programs.ConversionError, match="not a whole model folder"):
+        programs.write_programs(folder)
     assert list((folder.path / "programs").iterdir()) == []
 
 
@@ -232,15 +233,15 @@ def test_a_model_that_changes_meanwhile(folder, own_cache, monkeypatch):
         target.mkdir()
         _change_options(folder, max_length=5)
 
-    monkeypatch.setattr(export, "_run_converter", write)
+    monkeypatch.setattr(programs, "_run_converter", write)
     with pytest.raises(ModelError, match="changed while it was converted"):
-        export.write_programs(folder)
+        programs.write_programs(folder)
     assert list((folder.path / "programs").iterdir()) == []
 
 
 def test_several_at_once_leave_one_whole(folder, own_cache, converter):
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: export.write_programs(folder), range(16)))
+        found = set(pool.map(lambda _: programs.write_programs(folder), range(16)))
     assert found == {programs_beside(folder)}
     assert sorted(path.name for path in programs_beside(folder).iterdir()) == [
         BACKBONE_PROGRAM,
@@ -249,7 +250,7 @@ def test_several_at_once_leave_one_whole(folder, own_cache, converter):
 
 
 def test_programs_are_held_against_keras(folder, tmp_path, monkeypatch):
-    call = export.Program.__call__
+    call = programs.Program.__call__
 
     def mistaken(program, function, **inputs):
         return {
@@ -257,25 +258,25 @@ def test_programs_are_held_against_keras(folder, tmp_path, monkeypatch):
             for name, x in call(program, function, **inputs).items()
         }
 
-    monkeypatch.setattr(export.Program, "__call__", mistaken)
+    monkeypatch.setattr(programs.Program, "__call__", mistaken)
     with pytest.raises(ModelError, match="says something else than Keras"):
-        export.convert(folder, tmp_path / "programs")
+        programs.convert(folder, tmp_path / "programs")
 
 
 def test_backbone_from_elsewhere(folder, own_cache, converter):
     folder = replace(folder, backbone="hub:https://example.com/module", cnn=None)
     with pytest.raises(ModelError, match=r"hub:https://example\.com/module lies elsewhere"):
-        export.write_programs(folder)
-    assert export.programs_for(folder, folder.decoding) is None
+        programs.write_programs(folder)
+    assert programs.programs_for(folder, folder.decoding) is None
     assert converter == []
 
 
 def test_int8_where_it_was_asked_for(folder, own_cache):
-    programs = export.write_programs(folder, int8=True)
-    assert programs_beside(folder) == programs
-    assert export.programs_for(folder, folder.decoding) == programs
+    made = programs.write_programs(folder, int8=True)
+    assert programs_beside(folder) == made
+    assert programs.programs_for(folder, folder.decoding) == made
     frames = np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3)).astype(np.uint8)
-    found = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM))(frames)
+    found = lite_backbone(folder, Program(made / BACKBONE_PROGRAM))(frames)
     expected = folder.load_backbone()(frames)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert 0 < error < 0.05

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .engines import search_with
-from .errors import ModelError
-from .layers import LSTM
-from .model_folder import VOCABULARY, ModelFolder
-from .vocabulary import PAD_ID, UNSPACED
+from ..errors import ModelError
+from ..layers import LSTM
+from ..model_folder import VOCABULARY, ModelFolder
+from ..vocabulary import PAD_ID, UNSPACED
+from .keras_engine import search_with
 
 SIGNATURES, REQUEST = "signatures.json", "request.json"
 

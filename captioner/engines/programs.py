@@ -1,12 +1,12 @@
 """Model folder -> LiteRT programs, which start in a blink and need no TensorFlow to run.
 
-Programs live in folders named after what they were made of, `engines.made_of`: beside the
+Programs live in folders named after what they were made of, `lite_engine.made_of`: beside the
 weights in `MODEL/programs/`, where `captioner export` and `captioner train` write them, or in the
 user's cache, where the first caption by a model without any writes them. So a program of other
 weights, options or code is never found, let alone run. A folder is written under another name
 and then renamed: whoever looks sees all of it or nothing, however many write at once.
 
-`python -m captioner.export MODEL DIR [int8]` writes the programs into a new folder DIR.
+`python -m captioner.engines.programs MODEL DIR [int8]` writes the programs into a new folder DIR.
 """
 
 import logging
@@ -21,18 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import ENGINES, DecodingOptions
-from .engines import (
+from ..config import ENGINES, DecodingOptions
+from ..errors import ModelError
+from ..model_folder import ModelFolder
+from .keras_engine import search_with
+from .lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
     Program,
     function_for,
     functions,
     made_of,
-    search_with,
 )
-from .errors import ModelError
-from .model_folder import ModelFolder
 
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
@@ -195,7 +195,7 @@ def _run_converter(folder, target, int8):
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    command = [sys.executable, "-P", "-m", "captioner.export", folder.path, target]
+    command = [sys.executable, "-P", "-m", "captioner.engines.programs", folder.path, target]
     command += [INT8] * int8
     done = subprocess.run(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -1,8 +1,8 @@
-"""Features -> token ids: a caption model and its search, on Keras or as a LiteRT program.
+"""Features -> token ids as a LiteRT program.
 
-Keras runs on any device and with any options. A program is the same model and search, written
-once by `captioner.export` for the options of its model folder; it starts in a blink, on a CPU,
-and needs neither Keras nor TensorFlow.
+A program is the same model and search as on Keras, written once by `captioner.engines.programs`
+for the options of its model folder; it starts in a blink, on a CPU, and needs neither Keras nor
+TensorFlow.
 """
 
 import hashlib
@@ -14,93 +14,19 @@ from threading import Lock
 
 import numpy as np
 
-from .backbones import Backbone
-from .caption import DecodingResult
-from .config import DecodingOptions
-from .errors import ModelError
-from .model_folder import ModelFolder
+from ..backbones import Backbone
+from ..caption import DecodingResult
+from ..config import DecodingOptions
+from ..errors import ModelError
+from ..model_folder import ModelFolder
+from .keras_engine import pad
 
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
 # The code that a program is made from, besides the weights.
 _SOURCES = (
-    "config vocabulary cnn backbones recurrence cells attention layers model decoding engines "
-    "export"
+    "config vocabulary cnn backbones recurrence cells attention layers model decoding "
+    "engines/keras_engine engines/lite_engine engines/programs"
 ).split()
-
-
-def search_with(model, options: DecodingOptions):
-    """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
-
-    Args:
-        model: a `CaptionModel`.
-        options: how to search.
-    """
-    from keras import ops
-
-    from .decoding import decode
-
-    def search(features, sequence_length):
-        memory, initial_state = model.encode(features, sequence_length)
-        return decode(
-            model.decode_step,
-            initial_state,
-            batch_size=ops.shape(features)[0],
-            options=options,
-            attention_of=lambda state: state["attention_weights"],
-            memory=memory,
-        )
-
-    return search
-
-
-class KerasEngine:
-    """Runs encoder and search in one graph on whichever backend Keras has."""
-
-    def __init__(self, model):
-        self.model = model
-        self._search = cache(self._compile)
-
-    def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
-        """Searches for sentences.
-
-        Args:
-            features: of each clip, `(num_frames, *feature_shape)`.
-            options: how to search.
-
-        Returns:
-            A result of numpy arrays, a row a clip.
-        """
-        from keras import ops
-
-        sequence_length = np.array([len(clip) for clip in features], np.int32)
-        batch = np.stack([_pad(clip, max(sequence_length)) for clip in features])
-        result = self._search(options)(batch, sequence_length)
-        return DecodingResult(
-            *(None if value is None else ops.convert_to_numpy(value) for value in result)
-        )
-
-    def _compile(self, options):
-        import keras
-
-        search = search_with(self.model, options)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            config = self.model.config
-            regions = () if config.num_regions == 1 else (config.num_regions,)
-            shape = (None, None, *regions, config.feature_dim)
-            return tf.function(
-                search,
-                input_signature=[
-                    tf.TensorSpec(shape, tf.float32, "features"),
-                    tf.TensorSpec((None,), tf.int32, "sequence_length"),
-                ],
-            )
-        if keras.backend.backend() == "jax":
-            import jax
-
-            return jax.jit(search)
-        return search
 
 
 class Program:
@@ -139,7 +65,7 @@ class LiteEngine:
 
     def __init__(self, program: Program, decoding: DecodingOptions):
         """Args:
-        program: what `captioner.export` wrote.
+        program: what `captioner.engines.programs` wrote.
         decoding: the options it was written for.
         """
         self.decoding = decoding
@@ -161,7 +87,7 @@ class LiteEngine:
         found = [
             self._program(
                 function,
-                features=_pad(clip, most)[None],
+                features=pad(clip, most)[None],
                 sequence_length=np.array([len(clip)], np.int32),
             )
             for clip in features
@@ -210,11 +136,7 @@ def lite_backbone(folder: ModelFolder, program: Program) -> Backbone:
 def made_of(folder: ModelFolder) -> str:
     """What programs are made of, in 16 digits: this code, and all that a model folder holds."""
     digest = hashlib.sha256(folder.digest().encode())
+    package = Path(__file__).parents[1]
     for module in _SOURCES:
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+        digest.update((package / f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _pad(clip, num_frames):
-    padding = [(0, num_frames - len(clip))] + [(0, 0)] * (clip.ndim - 1)
-    return np.pad(np.asarray(clip, np.float32), padding)

@@ -1,0 +1,1 @@
+"""What runs a caption model, and what ships it."""

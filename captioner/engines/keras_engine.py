@@ -1,0 +1,89 @@
+"""Features -> token ids on Keras: a caption model and its search, on any device and options."""
+
+from functools import cache
+
+import numpy as np
+
+from ..caption import DecodingResult
+from ..config import DecodingOptions
+
+
+def search_with(model, options: DecodingOptions):
+    """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
+
+    Args:
+        model: a `CaptionModel`.
+        options: how to search.
+    """
+    from keras import ops
+
+    from ..decoding import decode
+
+    def search(features, sequence_length):
+        memory, initial_state = model.encode(features, sequence_length)
+        return decode(
+            model.decode_step,
+            initial_state,
+            batch_size=ops.shape(features)[0],
+            options=options,
+            attention_of=lambda state: state["attention_weights"],
+            memory=memory,
+        )
+
+    return search
+
+
+class KerasEngine:
+    """Runs encoder and search in one graph on whichever backend Keras has."""
+
+    def __init__(self, model):
+        self.model = model
+        self._search = cache(self._compile)
+
+    def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
+        """Searches for sentences.
+
+        Args:
+            features: of each clip, `(num_frames, *feature_shape)`.
+            options: how to search.
+
+        Returns:
+            A result of numpy arrays, a row a clip.
+        """
+        from keras import ops
+
+        sequence_length = np.array([len(clip) for clip in features], np.int32)
+        batch = np.stack([pad(clip, max(sequence_length)) for clip in features])
+        result = self._search(options)(batch, sequence_length)
+        return DecodingResult(
+            *(None if value is None else ops.convert_to_numpy(value) for value in result)
+        )
+
+    def _compile(self, options):
+        import keras
+
+        search = search_with(self.model, options)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            config = self.model.config
+            regions = () if config.num_regions == 1 else (config.num_regions,)
+            shape = (None, None, *regions, config.feature_dim)
+            return tf.function(
+                search,
+                input_signature=[
+                    tf.TensorSpec(shape, tf.float32, "features"),
+                    tf.TensorSpec((None,), tf.int32, "sequence_length"),
+                ],
+            )
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return jax.jit(search)
+        return search
+
+
+def pad(clip, num_frames):
+    """Features of a clip as float32, with zeros up to so many frames."""
+    padding = [(0, num_frames - len(clip))] + [(0, 0)] * (clip.ndim - 1)
+    return np.pad(np.asarray(clip, np.float32), padding)
