@@ -5,10 +5,18 @@ from typing import NamedTuple
 import keras
 from keras import layers, ops
 
-from .attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention
 from .config import NUM_HEADS, ModelConfig
-from .layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
-from .recurrence import in_windows
+from .layers import (
+    GRU,
+    LSTM,
+    AdditiveAttention,
+    Bidirectional,
+    Motion,
+    MultiHeadAttention,
+    MultiplicativeAttention,
+    TemporalConvolution,
+    in_windows,
+)
 from .vocabulary import START_ID
 
 

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = """
     errors config caption
     video: sampling pyav opencv files frames segments reader
-    vocabulary cnn backbones recurrence cells attention layers
+    vocabulary cnn backbones
+    layers: recurrence cells attention sequence
     model labelling decoding model_folder label_folder
     engines: keras_engine lite_engine programs saved_model
     batch pipeline output stores on_ray labelled labeller journal parts

@@ -17,19 +17,27 @@ import numpy as np
 import pytest
 from keras import ops
 
-from captioner import layers
-from captioner.attention import AdditiveAttention, MultiHeadAttention, MultiplicativeAttention
-from captioner.cells import (
+from captioner.layers import (
+    GRU,
+    LSTM,
+    AdditiveAttention,
     AttentionCell,
+    Bidirectional,
     DropoutCell,
     GRUCell,
     LayerNormLSTMCell,
     LSTMCell,
+    Motion,
+    MultiHeadAttention,
+    MultiplicativeAttention,
     ResidualCell,
     StackedCell,
+    TemporalConvolution,
+    dynamic_rnn,
+    in_windows,
+    reverse_sequence,
+    sequence,
 )
-from captioner.layers import GRU, LSTM, Bidirectional, Motion, TemporalConvolution
-from captioner.recurrence import dynamic_rnn, in_windows, reverse_sequence
 
 BATCH_SIZE, LENGTH, DIM, UNITS = 4, 7, 5, 6
 SEQUENCE_LENGTH = np.array([3, 7, 0, 5], "int32")
@@ -632,7 +640,7 @@ def test_cudnn_path(monkeypatch, padded):
         assert mask is None
         assert return_sequences
         inputs = ops.swapaxes(inputs, 0, 1)
-        all_h, all_c = layers._lstm(inputs, kernel, bias, recurrent_kernel, h, c)
+        all_h, all_c = sequence._lstm(inputs, kernel, bias, recurrent_kernel, h, c)
         return all_h[-1], ops.swapaxes(all_h, 0, 1), [all_h[-1], all_c[-1]]
 
     lengths = SEQUENCE_LENGTH if padded else None

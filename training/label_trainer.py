@@ -17,7 +17,7 @@ from keras import ops, optimizers, tree
 
 from captioner.config import LabelConfig
 from captioner.labelling import LabelModel
-from captioner.recurrence import live_mask, where_live
+from captioner.layers import live_mask, where_live
 
 from .segmental import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out

@@ -1,7 +1,7 @@
 """Recurrent cells that compose: plain Keras 3.
 
 A cell takes one step: `cell(inputs, state, constants=None) -> (outputs, state)`. Wrappers take a
-cell and give a cell; `captioner.recurrence.dynamic_rnn` runs any of them. No cell keeps anything
+cell and give a cell; `captioner.layers.dynamic_rnn` runs any of them. No cell keeps anything
 between calls.
 """
 

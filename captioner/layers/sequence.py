@@ -9,14 +9,7 @@ from math import isqrt
 import keras
 from keras import ops, tree
 
-from .cells import (
-    Composed,
-    GRUCell,
-    add_recurrent_weights,
-    lstm_gates,
-    register,
-    unit_forget_bias,
-)
+from .cells import Composed, GRUCell, add_recurrent_weights, lstm_gates, register, unit_forget_bias
 from .recurrence import dynamic_rnn, live_mask, longest, loop, reverse_sequence, where_live
 
 
