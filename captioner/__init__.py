@@ -24,7 +24,7 @@ def __getattr__(name):
 
         return Captioner
     if name == "Labeller":
-        from .labeller import Labeller
+        from .moments.labeller import Labeller
 
         return Labeller
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

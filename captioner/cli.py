@@ -26,9 +26,9 @@ from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError
 from .finding import find
 from .journal import JOURNAL, Journal
-from .label_folder import TASK as LABEL
-from .label_folder import LabelFolder
 from .model_folder import DEFAULT_MODEL, ModelFolder, find_folder, task_of
+from .moments.folder import TASK as LABEL
+from .moments.folder import LabelFolder
 from .on_ray import Job, caption_on_ray
 from .output import FORMATS
 from .parts import Parts, is_parts

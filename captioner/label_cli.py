@@ -15,8 +15,8 @@ from .cli import ALL_GOOD, SOME_FAILED, add_reading_limits, muted_stderr, printa
 from .config import LabellingOptions
 from .errors import CaptionerError, VideoError
 from .finding import find
-from .label_folder import LabelFolder
-from .labelled import FORMATS, Format, to_text
+from .moments.folder import LabelFolder
+from .moments.output import FORMATS, Format, to_text
 from .video import SUFFIXES
 from .video.reader import Reader, ReadingLimits
 
@@ -65,7 +65,7 @@ def load_labeller(args):
     except ValueError as err:
         raise CaptionerError(str(err)) from err
     with muted_stderr():
-        from .labeller import Labeller
+        from .moments.labeller import Labeller
     return Labeller.load(folder.path, options)
 
 

@@ -15,9 +15,11 @@ ORDER = """
     video: sampling pyav opencv files frames segments reader
     vocabulary cnn backbones
     layers: recurrence cells attention sequence
-    model labelling decoding model_folder label_folder
+    model decoding model_folder
     engines: keras_engine lite_engine programs saved_model
-    batch pipeline output stores on_ray labelled labeller journal parts
+    batch pipeline output journal
+    moments: model folder segments output labeller
+    stores on_ray parts
     arguments finding progress cli label_cli demo
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -13,9 +13,9 @@ import pytest
 
 from captioner import cli, label_cli
 from captioner.errors import ModelError
-from captioner.label_folder import LabelFolder
-from captioner.labelled import LabelledSegment
 from captioner.model_folder import ModelFolder
+from captioner.moments.folder import LabelFolder
+from captioner.moments.segments import LabelledSegment
 
 from .clips import write_clip
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from captioner.config import LabelConfig
-from captioner.labelling import LabelModel
+from captioner.moments.model import LabelModel
 from training.label_trainer import (
     LabelTrainingOptions,
     balanced_weights,

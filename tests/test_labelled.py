@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from captioner.config import LabellingOptions
-from captioner.labelled import FORMATS, LabelledSegment, segments_of, to_text
+from captioner.moments.output import FORMATS, to_text
+from captioner.moments.segments import LabelledSegment, segments_of
 
 LABELS = ("background", "run", "jump")
 

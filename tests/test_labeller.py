@@ -9,8 +9,8 @@ from keras import ops
 
 from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import VideoError
-from captioner.labeller import Labeller
-from captioner.labelling import LabelModel
+from captioner.moments.labeller import Labeller
+from captioner.moments.model import LabelModel
 from captioner.video.reader import Moments, Reader, ReadingLimits
 
 from .clips import numbered_frame, write_clip

@@ -11,8 +11,8 @@ import pytest
 from keras import ops, tree
 
 from captioner.config import LabelConfig, LabellingOptions
-from captioner.labeller import Labeller
-from captioner.labelling import LabelModel
+from captioner.moments.labeller import Labeller
+from captioner.moments.model import LabelModel
 
 CONFIG = LabelConfig(num_labels=3, feature_dim=5, num_regions=4, region_dim=3, units=8)
 FEATURES = np.random.default_rng(1).normal(size=(2, 23, 4, 5)).astype("float32")

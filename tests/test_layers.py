@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from captioner import layers
 from captioner.layers import (
     GRU,
     LSTM,

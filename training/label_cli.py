@@ -15,8 +15,8 @@ from captioner.cli import ALL_GOOD, SOME_FAILED, muted_stderr
 from captioner.config import ENCODERS, LabelConfig, LabellingOptions
 from captioner.errors import CaptionerError, DatasetError, VideoError
 from captioner.label_cli import add_labelling_options, load_labeller
-from captioner.label_folder import LabelFolder
-from captioner.labelled import BACKGROUND, segments_of
+from captioner.moments.folder import LabelFolder
+from captioner.moments.segments import BACKGROUND, segments_of
 
 from .moments import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
 from .segmental import average_precision, segmental_scores
@@ -81,7 +81,7 @@ def train_labels(args, cnn, weights: Path | None) -> int:
         import keras
 
         from captioner.backbones import load_backbone
-        from captioner.labelling import LabelModel
+        from captioner.moments.model import LabelModel
 
         from .label_trainer import LabelTrainingOptions, predict, train
         from .records import claim

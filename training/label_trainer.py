@@ -16,8 +16,8 @@ import tensorflow as tf
 from keras import ops, optimizers, tree
 
 from captioner.config import LabelConfig
-from captioner.labelling import LabelModel
 from captioner.layers import live_mask, where_live
+from captioner.moments.model import LabelModel
 
 from .segmental import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out

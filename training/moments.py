@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from captioner.errors import DatasetError, VideoError
-from captioner.labelled import BACKGROUND
+from captioner.moments.segments import BACKGROUND
 from captioner.video import find_videos
 from captioner.video.opencv import frame_rate
 from captioner.video.sampling import FALLBACK_FPS

@@ -8,7 +8,7 @@ import flask_smorest
 from flask import Flask, Response, current_app, request, send_file
 from flask_smorest import Blueprint
 
-from captioner.labelled import FORMATS as LABEL_FORMATS
+from captioner.moments.output import FORMATS as LABEL_FORMATS
 
 from . import describe, formats, jobs, labels, models, schemas, security, videos
 from .config import WebConfig

@@ -6,7 +6,8 @@ import json
 import re
 import sqlite3
 
-from captioner.labelled import FORMATS, LabelledSegment, to_text
+from captioner.moments.output import FORMATS, to_text
+from captioner.moments.segments import LabelledSegment
 
 from . import labels, videos
 

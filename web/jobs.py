@@ -10,7 +10,7 @@ import sqlite3
 import time
 
 from captioner.caption import Caption
-from captioner.labelled import LabelledSegment
+from captioner.moments.segments import LabelledSegment
 
 from . import labels
 from .config import WebConfig

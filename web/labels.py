@@ -4,8 +4,8 @@ import sqlite3
 from math import ceil
 from pathlib import Path
 
-from captioner.label_folder import LabelFolder
-from captioner.labelled import BACKGROUND, LabelledSegment
+from captioner.moments.folder import LabelFolder
+from captioner.moments.segments import BACKGROUND, LabelledSegment
 
 from .config import WebConfig
 

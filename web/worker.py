@@ -45,7 +45,7 @@ def load_captioner(model: str, num_captions: int):
 def load_labeller(model: str):
     """Loads a model that labels every moment, and TensorFlow with it."""
     with muted_stderr():
-        from captioner.labeller import Labeller
+        from captioner.moments.labeller import Labeller
 
         return Labeller.load(model)
 

@@ -27,8 +27,8 @@ import keras
 import numpy as np
 
 from captioner.config import LabelConfig
-from captioner.labelling import LabelModel
 from captioner.model_folder import ModelFolder
+from captioner.moments.model import LabelModel
 from training.label_trainer import LabelTrainingOptions, predict, train
 from training.segmental import segmental_scores
 from training.windows import LabelledFeatures, keep_features

@@ -33,8 +33,8 @@ def label(path: str):
     """Labels a video and prints the number of its segments and the memory that it took, MB."""
     from captioner.backbones import Backbone
     from captioner.cnn import build_cnn
-    from captioner.labeller import Labeller
-    from captioner.labelling import LabelModel
+    from captioner.moments.labeller import Labeller
+    from captioner.moments.model import LabelModel
 
     cnn = CnnConfig(input_size=32, widths=(8, 12, 16, 24), depths=(1, 1, 1), feature_dim=32)
     network = build_cnn(cnn)

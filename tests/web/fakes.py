@@ -18,9 +18,9 @@ import numpy as np
 from captioner.caption import Candidate, Caption, Failure
 from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import ModelError, VideoError
-from captioner.label_folder import LabelFolder
-from captioner.labelled import LabelledSegment
 from captioner.model_folder import ModelFolder
+from captioner.moments.folder import LabelFolder
+from captioner.moments.segments import LabelledSegment
 from captioner.video import read_frames
 from web import worker
 from web.teaching import Commands

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from captioner.errors import ModelError
-from captioner.labelled import LabelledSegment
+from captioner.moments.segments import LabelledSegment
 from captioner.video.reader import Moments
 from web import create_app, database, labels
 from web.supervisor import Supervisor

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from .config import LabelConfig
-from .layers import LSTM, TemporalConvolution
-from .model import build_encoder
+from ..config import LabelConfig
+from ..layers import LSTM, TemporalConvolution
+from ..model import build_encoder
 
 
 class LabelModel(keras.Model):

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from .backbones import Backbone
-from .config import LabellingOptions
-from .label_folder import LabelFolder
-from .labelled import LabelledSegment, segments_of
-from .labelling import LabelModel
-from .video.reader import Moments, Reader
+from ..backbones import Backbone
+from ..config import LabellingOptions
+from ..video.reader import Moments, Reader
+from .folder import LabelFolder
+from .model import LabelModel
+from .segments import LabelledSegment, segments_of
 
 
 class Labeller:

@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .config import CnnConfig, LabelConfig, LabellingOptions
-from .errors import ModelError
-from .model_folder import (
+from ..config import CnnConfig, LabelConfig, LabellingOptions
+from ..errors import ModelError
+from ..model_folder import (
     BACKBONE_WEIGHTS,
     CONFIG,
     FORMAT_VERSION,
@@ -99,8 +99,8 @@ class LabelFolder:
         Raises:
             ModelError: the weights do not fit `config.json`.
         """
-        from .backbones import load_weights
-        from .labelling import LabelModel
+        from ..backbones import load_weights
+        from .model import LabelModel
 
         model = LabelModel(self.model)
         load_weights(model, self.path / WEIGHTS, self.model)

@@ -1,17 +1,11 @@
-"""Labels of moments -> labelled segments -> lines of text."""
+"""Probabilities of labels at moments -> labelled segments."""
 
-import csv
-import html
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
-from .config import LabellingOptions
-from .output import is_unicode, to_timecode
+from ..config import LabellingOptions
 
 BACKGROUND = "background"  # the label of a moment that has none, where each has to have one
 
@@ -131,92 +125,3 @@ def _several_at_once(probabilities, options):
             yield from close(label)
     for label in list(running):
         yield from close(label)
-
-
-class Format(NamedTuple):
-    """How segments are written.
-
-    Attributes:
-        suffix: of a file of it.
-        header: the text before the first segment.
-        row: the text of a segment, given the video, the segment and its number from 1.
-        failure: the text of a video that cannot be labelled, or of one without any segment,
-            whose error is None; None where the format has no place for it.
-        read_video: the video that a line is of, likewise.
-    """
-
-    suffix: str
-    header: str
-    row: Callable[[str, LabelledSegment, int], str]
-    failure: Callable[[str, str | None], str] | None = None
-    read_video: Callable[[str], str] | None = None
-
-    @property
-    def is_table(self) -> bool:
-        """Whether one file holds the rows of many videos."""
-        return self.failure is not None
-
-
-COLUMNS = ("video", "start", "end", "label", "probability", "error")
-
-
-def _values(video, segment):
-    start, end = round(segment.start, 3), round(segment.end, 3)
-    return video, start, end, segment.label, round(segment.probability, 4), None
-
-
-def _json_row(values) -> str:
-    row = dict(zip(COLUMNS, values, strict=True))
-    text = json.dumps(row, ensure_ascii=False)
-    # A path that is no Unicode can only be told in escapes.
-    return (text if is_unicode(text) else json.dumps(row)) + "\n"
-
-
-def _csv_row(values) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
-
-
-def _table(suffix, header, write, read_video) -> Format:
-    return Format(
-        suffix,
-        header,
-        lambda video, segment, number: write(_values(video, segment)),
-        lambda video, error: write((video, None, None, None, None, error)),
-        read_video,
-    )
-
-
-def _subtitle(mark, escape=str):
-    def row(video, segment, number):
-        start, end = (to_timecode(t).replace(".", mark) for t in (segment.start, segment.end))
-        text = f"{escape(segment.label)} ({segment.probability:.2f})"
-        return f"{number}\n{start} --> {end}\n{text}\n\n"
-
-    return row
-
-
-def _audacity(video, segment, number):
-    return f"{segment.start:.6f}\t{segment.end:.6f}\t{segment.label}\n"
-
-
-FORMATS = {
-    "jsonl": _table(".jsonl", "", _json_row, lambda line: json.loads(line)["video"]),
-    "csv": _table(".csv", _csv_row(COLUMNS), _csv_row, lambda line: next(csv.reader([line]))[0]),
-    "srt": Format(".srt", "", _subtitle(",")),
-    "vtt": Format(".vtt", "WEBVTT\n\n", _subtitle(".", html.escape)),
-    "audacity": Format(".txt", "", _audacity),
-}
-
-
-def to_text(video: str, segments: Iterable[LabelledSegment], form: Format) -> Iterator[str]:
-    """What a video's segments are written as, piece by piece, without the header.
-
-    A table has at least one row for each video.
-    """
-    number = 0
-    for number, segment in enumerate(segments, 1):
-        yield form.row(video, segment, number)
-    if number == 0 and form.is_table:
-        yield form.failure(video, None)

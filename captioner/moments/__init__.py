@@ -1,0 +1,1 @@
+"""Labels for every moment of a video."""
