@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from .on_ray import OWN
-from .parts import is_parts
+from .cluster.on_ray import OWN
+from .cluster.part_files import is_parts
 from .video.segments import SHOTS
 
 

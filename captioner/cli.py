@@ -22,6 +22,9 @@ from pathlib import Path
 from . import arguments
 from .batch import caption_files, num_cores
 from .caption import Failure
+from .cluster.on_ray import Job, caption_on_ray
+from .cluster.part_files import Parts, is_parts
+from .cluster.stores import is_address
 from .config import ENGINES, DecodingOptions
 from .errors import CaptionerError
 from .finding import find
@@ -29,11 +32,8 @@ from .journal import JOURNAL, Journal
 from .model_folder import DEFAULT_MODEL, ModelFolder, find_folder, task_of
 from .moments.folder import TASK as LABEL
 from .moments.folder import LabelFolder
-from .on_ray import Job, caption_on_ray
 from .output import FORMATS
-from .parts import Parts, is_parts
 from .progress import Progress
-from .stores import is_address
 from .video import SUFFIXES
 from .video.reader import Reader, ReadingLimits
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 from .caption import Failure
+from .cluster.stores import Stored, find_stored, is_address
 from .errors import VideoError
-from .stores import Stored, find_stored, is_address
 from .video import find_videos
 
 

@@ -19,7 +19,7 @@ ORDER = """
     engines: keras_engine lite_engine programs saved_model
     batch pipeline output journal
     moments: model folder segments output labeller
-    stores on_ray parts
+    cluster: stores part_files on_ray
     arguments finding progress cli label_cli demo
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -3,8 +3,8 @@ import os
 import numpy as np
 import pytest
 
+from captioner.cluster.stores import Stored, fetched, find_stored, open_store
 from captioner.errors import CaptionerError, VideoError
-from captioner.stores import Stored, fetched, find_stored, open_store
 
 from .clips import write_clip
 

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import numpy as np
 
-from .caption import Caption, Failure
-from .errors import CaptionerError
-from .journal import digest_of, is_done, is_stale
-from .output import from_row, to_json, to_row
+from ..caption import Caption, Failure
+from ..errors import CaptionerError
+from ..journal import digest_of, is_done, is_stale
+from ..output import from_row, to_json, to_row
 from .stores import is_address, open_store
 
 PARQUET, JSON = ".parquet", ".jsonl"

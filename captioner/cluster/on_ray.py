@@ -16,12 +16,12 @@ from functools import cache
 from itertools import chain, islice
 from typing import Any
 
-from .batch import BATCH_SIZE, Part, num_cores, read_parts, tell
-from .caption import Caption, Failure
-from .errors import CaptionerError, ModelError, VideoError
-from .output import from_json, to_json
+from ..batch import BATCH_SIZE, Part, num_cores, read_parts, tell
+from ..caption import Caption, Failure
+from ..errors import CaptionerError, ModelError, VideoError
+from ..output import from_json, to_json
+from ..video.reader import Reader, ReadingLimits, Request
 from .stores import Stored, fetched
-from .video.reader import Reader, ReadingLimits, Request
 
 OWN = "ray"  # in place of an address: a cluster of this machine alone
 # Videos that Ray Data knows of at a time: they bound the memory of whoever hands them out.

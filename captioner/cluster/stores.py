@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from .errors import CaptionerError, VideoError
-from .video import is_video
+from ..errors import CaptionerError, VideoError
+from ..video import is_video
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@ import os
 
 import pytest
 
-from captioner import parts
 from captioner.caption import Candidate, Caption, Failure, Segment
+from captioner.cluster import part_files
+from captioner.cluster.part_files import Parts
 from captioner.errors import CaptionerError
-from captioner.parts import Parts
 
 pytest.importorskip("pyarrow", reason='needs pyarrow: pip install "captioner[ray]"')
 
@@ -46,7 +46,7 @@ def _rows(tmp_path):
 
 
 def test_writes_whole_rows_and_skips_what_is_done(output, videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "ROWS", 2)
+    monkeypatch.setattr(part_files, "ROWS", 2)
     a, b, c = videos
     with Parts(output, "m") as out:
         assert a not in out

@@ -1,0 +1,1 @@
+"""Object stores, files of rows and Ray: what needs the extra `ray`."""
