@@ -44,7 +44,7 @@ model: $(VENV)/demo.installed
 	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed
-	$(BIN)/python -m captioner.demo $@
+	$(BIN)/python -m captioner.cli.demo $@
 
 $(VENV)/%.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,7 +1,10 @@
 """Every choice a model or a caption depends on: frozen dataclasses, checked when made."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from math import isqrt
+
+from .errors import CaptionerError
 
 ENCODERS = ("lstm", "gru", "convolution")
 ATTENTIONS = ("additive", "multiplicative", "multi-head")
@@ -288,3 +291,16 @@ class DecodingOptions:
     def num_hypotheses(self) -> int:
         """Rows decoded side by side for each clip: what memory is tiled by."""
         return self.num_captions if self.temperature > 0 else self.beam_size
+
+
+def overridden(options, given: Mapping[str, object]):
+    """Options with those of their fields that are given; a field that is None is not.
+
+    Raises:
+        CaptionerError: a value is out of its range.
+    """
+    names = [field.name for field in fields(options) if given.get(field.name) is not None]
+    try:
+        return replace(options, **{name: given[name] for name in names})
+    except ValueError as err:
+        raise CaptionerError(str(err)) from err

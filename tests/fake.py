@@ -7,8 +7,9 @@ import sys
 import time
 from types import SimpleNamespace
 
-from captioner import cli
 from captioner.caption import Candidate
+from captioner.cli import caption
+from captioner.cli.main import main
 from captioner.config import SamplingOptions
 from captioner.video.reader import Request
 
@@ -38,10 +39,10 @@ class FakeCaptioner:
 
 
 def load(args, seconds=0.02):
-    """Stands in for `captioner.cli.load_captioner`."""
+    """Stands in for `captioner.cli.caption.load_captioner`."""
     return FakeCaptioner(seconds)
 
 
 if __name__ == "__main__":
-    cli.load_captioner = load
-    sys.exit(cli.main())
+    caption.load_captioner = load
+    sys.exit(main())

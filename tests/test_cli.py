@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from captioner.cli import main
+from captioner.cli.main import main
 
 from .conftest import SENTENCES, draw_shape_clip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from captioner import Captioner
-from captioner.demo import write_demo_clip
+from captioner.cli.demo import write_demo_clip
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.vocabulary import join

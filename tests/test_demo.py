@@ -1,6 +1,6 @@
 import numpy as np
 
-from captioner.demo import write_demo_clip
+from captioner.cli.demo import write_demo_clip
 from captioner.video import read_frames
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from captioner.backbones import load_backbone
-from captioner.cli import ALL_GOOD, WRONG_USAGE, main
+from captioner.cli.main import main
 from captioner.errors import DatasetError
+from captioner.terminal import ALL_GOOD, WRONG_USAGE
 from training import distill, distill_cli
 from training.teacher import load_teacher
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from captioner.cli import main
+from captioner.cli.main import main
 from captioner.pipeline import Captioner
 from captioner.vocabulary import PAD_ID
 from training.evaluate import evaluate

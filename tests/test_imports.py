@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # Top to bottom, the way a pixel takes: each module imports only from those before it. A line that
 # begins with a name and a colon is a wing, a package of the modules that follow.
 ORDER = """
-    errors config caption
+    errors config caption terminal
     video: sampling pyav opencv files frames segments reader
     vocabulary cnn backbones
     layers: recurrence cells attention sequence
@@ -20,7 +20,7 @@ ORDER = """
     batch pipeline output journal
     moments: model folder segments output labeller
     cluster: stores part_files on_ray
-    arguments finding progress cli label_cli demo
+    cli: arguments finding progress caption label info export main __main__ demo
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
 MAY_IMPORT["web"] = {"captioner", "web"}
@@ -87,9 +87,9 @@ def test_modules_import_from_those_above():
     [
         "import captioner, captioner.video, captioner.model_folder, captioner.output",
         "import captioner.video.reader, captioner.batch, captioner.journal",
-        "import captioner.cli; captioner.cli._parser().format_help()",
+        "import captioner.cli.main as cli; cli._parser().format_help()",
         "import training.labels, training.metrics",
-        "import captioner.cli; captioner.cli.main(['info', FOLDER])",
+        "import captioner.cli.main as cli; cli.main(['info', FOLDER])",
     ],
 )
 def test_no_tensorflow_where_it_must_start_at_once(code, tiny_model):

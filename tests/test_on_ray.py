@@ -27,10 +27,11 @@ needs_ray = pytest.mark.skipif(
 SLOWLY = """
 import sys
 from functools import partial
-from captioner import cli
+from captioner.cli import caption
+from captioner.cli.main import main
 from tests import fake
-cli.load_captioner = partial(fake.load, seconds=0.3)
-sys.exit(cli.main())
+caption.load_captioner = partial(fake.load, seconds=0.3)
+sys.exit(main())
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: the probe needs it")
 
-from captioner.cli import main
+from captioner.cli.main import main
 from training.probe import word_precision
 
 NOUNS = ["dog", "cat", "man", "car"]

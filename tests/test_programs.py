@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from captioner import Captioner
-from captioner.cli import main
+from captioner.cli.main import main
 from captioner.engines import programs
 from captioner.engines.keras_engine import KerasEngine
 from captioner.engines.lite_engine import (
@@ -103,7 +103,7 @@ def test_command_without_tensorflow(tiny_model, tmp_path, capsys):
     capsys.readouterr()
     code = (
         "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
-        f"from captioner.cli import main; sys.exit(main({arguments}))"
+        f"from captioner.cli.main import main; sys.exit(main({arguments}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""

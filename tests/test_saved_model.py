@@ -14,10 +14,11 @@ import pytest
 import tensorflow as tf
 
 from captioner import Captioner, ModelError
-from captioner.cli import WRONG_USAGE, main
+from captioner.cli.main import main
 from captioner.engines.saved_model import Sentences, write_saved_model
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
+from captioner.terminal import WRONG_USAGE
 from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary, join
 

@@ -16,13 +16,14 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from captioner import Captioner
-from captioner.cli import WRONG_USAGE, main
+from captioner.cli.main import main
 from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines.keras_engine import KerasEngine
 from captioner.errors import DatasetError
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
+from captioner.terminal import WRONG_USAGE
 from captioner.vocabulary import Vocabulary
 from training.manifest import read_labels
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss

@@ -4,9 +4,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from captioner.arguments import count, positive, share
-from captioner.cli import ALL_GOOD, SOME_FAILED, load_captioner, muted_stderr
-from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
+from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions, overridden
+from captioner.engines.programs import programs_for
 from captioner.errors import CaptionerError, DatasetError
 from captioner.model_folder import (
     BACKBONE_WEIGHTS,
@@ -15,6 +14,7 @@ from captioner.model_folder import (
     find_folder,
     task_of,
 )
+from captioner.terminal import ALL_GOOD, SOME_FAILED, count, muted_stderr, positive, share
 from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
@@ -378,10 +378,17 @@ def _evaluate(args) -> int:
     clips = [clip for clip in labelled if clip.split == args.split]
     if not clips:
         raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
+    folder = ModelFolder.open(args.model)
+    decoding = overridden(folder.decoding, vars(args))
+    programs = programs_for(folder, decoding)
     with muted_stderr():
+        from captioner.pipeline import Captioner
+
         from .evaluate import evaluate
+
+        captioner = Captioner.of(folder, decoding, programs)
     learned = [clip for clip in labelled if clip.split == "train"]
-    result = evaluate(load_captioner(args), clips, learned)
+    result = evaluate(captioner, clips, learned)
     summary = {name: value for name, value in result.items() if name != "clips"}
     print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
     if args.output:

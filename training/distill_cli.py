@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-from captioner.arguments import positive
-from captioner.cli import ALL_GOOD, muted_stderr
 from captioner.config import CnnConfig
 from captioner.errors import DatasetError
 from captioner.model_folder import DEFAULT_MODEL, ModelFolder
+from captioner.terminal import ALL_GOOD, muted_stderr, positive
 from captioner.video import find_videos
 
 from .cli import add_fitting

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from captioner.arguments import positive
-from captioner.cli import ALL_GOOD, SOME_FAILED, muted_stderr
-from captioner.config import ENCODERS, LabelConfig, LabellingOptions
+from captioner.config import ENCODERS, LabelConfig, LabellingOptions, overridden
 from captioner.errors import CaptionerError, DatasetError, VideoError
-from captioner.label_cli import add_labelling_options, load_labeller
 from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import BACKGROUND, segments_of
+from captioner.terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, positive
 
 from .moments import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
 from .segmental import average_precision, segmental_scores
@@ -213,7 +211,11 @@ def evaluate_labels(args) -> int:
     videos = [video for video in videos if (video.split or "train") == args.split]
     if not videos:
         raise DatasetError(f"{args.labels}: has no video of the split {args.split}")
-    labeller = load_labeller(args)
+    folder = LabelFolder.open(args.model)
+    options = overridden(folder.labelling, vars(args))
+    with muted_stderr():
+        from captioner.moments.labeller import Labeller
+    labeller = Labeller.load(folder.path, options)
     seen = list(_each_readable(videos, lambda video: labeller.look(video.path)))
     if not seen:
         raise DatasetError("none of the videos can be read; check their paths in the labels")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captioner.arguments import count
-from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import DatasetError
+from captioner.terminal import ALL_GOOD, SOME_FAILED, count
 
 from .check import find_problems
 from .manifest import SPLITS, Labels, load_labels, write_labels

@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from captioner.caption import Failure
-from captioner.cli import ALL_GOOD, SOME_FAILED
 from captioner.errors import CaptionerError
 from captioner.model_folder import DEFAULT_MODEL
 from captioner.output import FORMATS
+from captioner.terminal import ALL_GOOD, SOME_FAILED
 
 from .config import WebConfig
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.cli import ALL_GOOD, SOME_FAILED
+from captioner.terminal import ALL_GOOD, SOME_FAILED
 
 from . import database, models
 from .config import WebConfig

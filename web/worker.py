@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from captioner.caption import Failure
-from captioner.cli import muted_stderr
 from captioner.errors import ModelError, VideoError
 from captioner.model_folder import ModelFolder
+from captioner.terminal import muted_stderr
 from captioner.video.reader import Moments, Reader
 from captioner.video.segments import SHOTS
 

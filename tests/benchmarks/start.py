@@ -17,7 +17,7 @@ import tempfile
 import time
 
 # Nothing big is imported here: a child's peak memory counts what its parent held when it forked.
-DRAW_CLIP = "from captioner import demo; demo.SECONDS = 10; demo.write_demo_clip({!r})"
+DRAW_CLIP = "from captioner.cli import demo; demo.SECONDS = 10; demo.write_demo_clip({!r})"
 
 
 def run(*arguments):

@@ -12,7 +12,7 @@ import time
 import pytest
 import requests
 
-from captioner import cli as captioner_cli
+from captioner.cli import caption as captioner_cli
 from web import cli
 from web.client import caption_on_server
 from web.config import WebConfig
@@ -25,7 +25,7 @@ def _main(*arguments):
     """`captioner` as installed, whatever is installed where the tests run."""
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
-    captioner_cli._add_caption(commands)
+    captioner_cli.add_caption(commands)
     cli.add_serve(commands)
     args = parser.parse_args(list(map(str, arguments)))
     return args.run(args)

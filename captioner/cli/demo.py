@@ -1,6 +1,6 @@
 """A clip to try the captioner on, from a photograph that comes with scikit-image.
 
-python -m captioner.demo FILE.mp4
+python -m captioner.cli.demo FILE.mp4
 """
 
 import sys

@@ -4,21 +4,21 @@ import io
 import os
 import sys
 from collections import Counter
-from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .caption import Failure
-from .cli import ALL_GOOD, SOME_FAILED, add_reading_limits, muted_stderr, printable
-from .config import LabellingOptions
-from .errors import CaptionerError, VideoError
+from ..caption import Failure
+from ..config import overridden
+from ..errors import CaptionerError, VideoError
+from ..moments.folder import LabelFolder
+from ..moments.output import FORMATS, Format, to_text
+from ..terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, printable
+from ..video import SUFFIXES
+from ..video.reader import Reader, ReadingLimits
+from .arguments import add_reading_limits
 from .finding import find
-from .moments.folder import LabelFolder
-from .moments.output import FORMATS, Format, to_text
-from .video import SUFFIXES
-from .video.reader import Reader, ReadingLimits
 
 
 def add_label(commands):
@@ -47,25 +47,12 @@ def add_label(commands):
     parser.set_defaults(run=_label)
 
 
-def add_labelling_options(parser):
-    """The flags of `LabellingOptions` that depend on the use, not on the model."""
-    add, default = parser.add_argument, "default: as the model was trained"
-    add("--fps", type=float, help=f"moments looked at in a second; {default}")
-    add("--threshold", type=float, metavar="P", help="least probability of a label")
-    add("--min-duration", type=float, metavar="SECONDS", help="of a segment")
-
-
 def load_labeller(args):
     """The `Labeller` that `args.model` names, with those options that `args` has."""
     folder = LabelFolder.open(args.model)
-    given = {f.name: getattr(args, f.name, None) for f in fields(LabellingOptions)}
-    given = {name: value for name, value in given.items() if value is not None}
-    try:
-        options = replace(folder.labelling, **given)
-    except ValueError as err:
-        raise CaptionerError(str(err)) from err
+    options = overridden(folder.labelling, vars(args))
     with muted_stderr():
-        from .moments.labeller import Labeller
+        from ..moments.labeller import Labeller
     return Labeller.load(folder.path, options)
 
 

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-from .caption import Failure
-from .cluster.stores import Stored, find_stored, is_address
-from .errors import VideoError
-from .video import find_videos
+from ..caption import Failure
+from ..cluster.stores import Stored, find_stored, is_address
+from ..errors import VideoError
+from ..video import find_videos
 
 
 def find(

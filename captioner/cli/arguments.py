@@ -3,38 +3,11 @@
 import re
 from pathlib import Path
 
-from .cluster.on_ray import OWN
-from .cluster.part_files import is_parts
-from .video.segments import SHOTS
-
-
-def positive(number):
-    """Of a kind of number, those above zero."""
-
-    def parse(text):
-        value = number(text)
-        if not 0 < value < float("inf"):
-            raise ValueError
-        return value
-
-    parse.__name__ = "positive number"
-    return parse
-
-
-def count(text):
-    """An integer, zero or above."""
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def share(text):
-    """A number from 0 up to, but not, 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise ValueError
-    return value
+from ..cluster.on_ray import OWN
+from ..cluster.part_files import is_parts
+from ..terminal import positive
+from ..video.reader import ReadingLimits
+from ..video.segments import SHOTS
 
 
 def segments(text):
@@ -60,3 +33,21 @@ def cluster(text):
 def output(text):
     """A file; what becomes a folder, which may be an address, as it stands."""
     return text if is_parts(text) else Path(text)
+
+
+def add_reading_limits(parser, part: str):
+    """The flags of `ReadingLimits`; `part` is what a video may be read in."""
+    parser.add_argument(
+        "--time-limit",
+        type=positive(float),
+        default=ReadingLimits.seconds,
+        metavar="SECONDS",
+        help=f"for reading one video, or one {part}; default: %(default)g",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=positive(int),
+        default=ReadingLimits.memory,
+        metavar="MB",
+        help="for reading one video; default: %(default)s",
+    )

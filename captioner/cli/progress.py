@@ -8,7 +8,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from .caption import Caption, Failure
+from ..caption import Caption, Failure
 
 
 class Progress:

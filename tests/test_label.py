@@ -11,11 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from captioner import cli, label_cli
+from captioner.cli import label
+from captioner.cli.main import main
 from captioner.errors import ModelError
 from captioner.model_folder import ModelFolder
 from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import LabelledSegment
+from captioner.terminal import ALL_GOOD, SOME_FAILED, WRONG_USAGE
 
 from .clips import write_clip
 
@@ -60,25 +62,25 @@ def train(folder, tiny_cnn, output, *more):
 
 
 def run(*arguments):
-    return cli.main([str(argument) for argument in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
 def model(folder, tiny_cnn, tmp_path_factory):
     """The folder of a model that has learned the clips."""
     output = tmp_path_factory.mktemp("models") / "colours"
-    assert train(folder, tiny_cnn, output) == cli.ALL_GOOD
+    assert train(folder, tiny_cnn, output) == ALL_GOOD
     return output
 
 
 def test_training_tells_of_what_it_leaves_out_and_goes_on(
     folder, tiny_cnn, model, tmp_path, capsys
 ):
-    assert train(folder, tiny_cnn, model) == cli.ALL_GOOD
+    assert train(folder, tiny_cnn, model) == ALL_GOOD
     told = capsys.readouterr().err
     assert "broken.avi: no frame in it can be decoded" in told
     assert "epoch 0" not in told  # all epochs were done before
-    assert train(folder, tiny_cnn, model, "--units", 8) == cli.WRONG_USAGE
+    assert train(folder, tiny_cnn, model, "--units", 8) == WRONG_USAGE
     assert "holds the work on other labels, or with other options" in capsys.readouterr().err
     found = LabelFolder.open(model)
     assert found.labels == ("background", "blue", "red")
@@ -91,9 +93,7 @@ def test_training_tells_of_what_it_leaves_out_and_goes_on(
 
 
 def test_label(folder, model, capsys):
-    assert (
-        run("label", folder / "0.avi", folder / "broken.avi", "--model", model) == cli.SOME_FAILED
-    )
+    assert run("label", folder / "0.avi", folder / "broken.avi", "--model", model) == SOME_FAILED
     *rows, broken = map(json.loads, capsys.readouterr().out.splitlines())
     assert [row["label"] for row in rows] == ["red", "blue"] * 2
     assert all(row["probability"] > 0.5 and row["start"] < row["end"] for row in rows)
@@ -110,9 +110,9 @@ def test_what_it_says_can_be_learned(folder, model, tmp_path):
 def test_subtitles_in_a_folder(folder, model, tmp_path, capsys):
     paths = [folder / "0.avi", folder / "1.avi", folder / "broken.avi"]
     arguments = ["label", *paths, "--model", model, "--format", "vtt"]
-    assert run(*arguments) == cli.WRONG_USAGE
+    assert run(*arguments) == WRONG_USAGE
     assert "name a folder with --output" in capsys.readouterr().err
-    assert run(*arguments, "-o", tmp_path / "subtitles") == cli.SOME_FAILED
+    assert run(*arguments, "-o", tmp_path / "subtitles") == SOME_FAILED
     assert "broken.avi" in capsys.readouterr().err
     assert sorted(p.name for p in (tmp_path / "subtitles").iterdir()) == ["0.vtt", "1.vtt"]
     assert (tmp_path / "subtitles" / "0.vtt").read_text().startswith("WEBVTT\n\n1\n00:00:")
@@ -138,7 +138,7 @@ def test_killed_at_any_moment_it_goes_on(form, tmp_path, monkeypatch):
     """Before and after every call of the system that changes the file."""
     videos = [tmp_path / name for name in ("abc.avi", "ü.avi", "de.avi")]
     output, labeller = tmp_path / f"all.{form}", Watched()
-    monkeypatch.setattr(label_cli, "load_labeller", lambda args: labeller)
+    monkeypatch.setattr(label, "load_labeller", lambda args: labeller)
     arguments = ["label", *videos, "--model", "none", "-o", output, "--format", form]
     assert run(*arguments) == 0
     whole, looked = output.read_bytes(), list(labeller.looked)
@@ -188,13 +188,13 @@ def test_killed_at_any_moment_it_goes_on(form, tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_what_was_whole(tmp_path, monkeypatch, capsys):
     output, labeller = tmp_path / "all.jsonl", Watched()
-    monkeypatch.setattr(label_cli, "load_labeller", lambda args: labeller)
+    monkeypatch.setattr(label, "load_labeller", lambda args: labeller)
     arguments = ["label", tmp_path / "a.avi", tmp_path / "bcdefg.avi", "--model", "none"]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-        assert run(*arguments, "-o", output) == cli.WRONG_USAGE
+        assert run(*arguments, "-o", output) == WRONG_USAGE
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
@@ -203,12 +203,12 @@ def test_a_full_disk_leaves_what_was_whole(tmp_path, monkeypatch, capsys):
 
 
 def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(label_cli, "load_labeller", lambda args: Watched())
+    monkeypatch.setattr(label, "load_labeller", lambda args: Watched())
     output = tmp_path / "all.jsonl"
     for text in ('{"video": "a.avi"}\n{"vid', '["a.avi"]\n'):
         output.write_text(text)
         arguments = ["label", tmp_path / "b.avi", "--model", "none", "-o", output, "--resume"]
-        assert run(*arguments) == cli.WRONG_USAGE
+        assert run(*arguments) == WRONG_USAGE
         assert "--resume cannot read it" in capsys.readouterr().err
         assert output.read_text() == text
 
@@ -237,7 +237,7 @@ def test_info(model, capsys):
 def test_evaluate_and_plot(folder, model, tmp_path, capsys):
     picture = tmp_path / "timeline.png"
     arguments = [folder / "labels.csv", "--split", "train", "--plot", picture]
-    assert run("evaluate", model, *arguments, "--output", tmp_path / "r.json") == cli.SOME_FAILED
+    assert run("evaluate", model, *arguments, "--output", tmp_path / "r.json") == SOME_FAILED
     result = json.loads(capsys.readouterr().out)
     assert result["num_videos"] == 4
     assert result["unreadable"] == 1
@@ -246,7 +246,7 @@ def test_evaluate_and_plot(folder, model, tmp_path, capsys):
     assert set(result) >= {"f1_10", "f1_25", "f1_50"}
     assert json.loads((tmp_path / "r.json").read_text()) == result
     assert cv2.imread(str(picture)).std() > 10
-    assert run("evaluate", model, *arguments[:2], "test") == cli.WRONG_USAGE
+    assert run("evaluate", model, *arguments[:2], "test") == WRONG_USAGE
     assert "has no video of the split test" in capsys.readouterr().err
 
 
@@ -256,7 +256,7 @@ def test_several_labels_at_once(folder, tiny_cnn, tmp_path, capsys):
     (folder / "wet.csv").write_text("\n".join(rows))
     arguments = ["--task", "label", "--cnn", tiny_cnn, "--epochs", 2, "--units", 16, "--window", 8]
     command = ["train", folder / "wet.csv", "--output", tmp_path / "wet", *arguments]
-    assert run(*command) == cli.WRONG_USAGE
+    assert run(*command) == WRONG_USAGE
     assert "hold at once; mend the labels, or train with --multi-label" in capsys.readouterr().err
     assert run(*command, "--multi-label") == 0
     assert LabelFolder.open(tmp_path / "wet").labels == ("blue", "red", "wet")
@@ -271,16 +271,16 @@ def test_each_command_refuses_the_other_kind_of_model(folder, model, tiny_model,
         ModelFolder.open(model)
     with pytest.raises(ModelError, match=r"captions.*captioner caption"):
         LabelFolder.open(tiny_model)
-    assert run("caption", folder / "0.avi", "--model", model) == cli.WRONG_USAGE
-    assert run("label", folder / "0.avi", "--model", tiny_model) == cli.WRONG_USAGE
+    assert run("caption", folder / "0.avi", "--model", model) == WRONG_USAGE
+    assert run("label", folder / "0.avi", "--model", tiny_model) == WRONG_USAGE
     assert "not one that labels moments" in capsys.readouterr().err
 
 
 def test_wrong_usage(folder, model, tmp_path, capsys):
-    assert run("label", folder / "0.avi", "--model", model, "--fps", 0) == cli.WRONG_USAGE
+    assert run("label", folder / "0.avi", "--model", model, "--fps", 0) == WRONG_USAGE
     assert "0 < fps <= 1000" in capsys.readouterr().err
-    assert run("label", folder / "0.avi", "--model", model, "--resume") == cli.WRONG_USAGE
+    assert run("label", folder / "0.avi", "--model", model, "--resume") == WRONG_USAGE
     (model / "labels.txt").rename(tmp_path / "labels.txt")
-    assert run("label", folder / "0.avi", "--model", model) == cli.WRONG_USAGE
+    assert run("label", folder / "0.avi", "--model", model) == WRONG_USAGE
     assert "not a whole model folder" in capsys.readouterr().err
     (tmp_path / "labels.txt").rename(model / "labels.txt")

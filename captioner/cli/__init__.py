@@ -1,0 +1,1 @@
+"""The `captioner` command: a file a verb."""

@@ -1,0 +1,207 @@
+"""The verb `caption` of the `captioner` command."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from itertools import takewhile
+
+from ..batch import caption_files, num_cores
+from ..caption import Failure
+from ..cluster.on_ray import Job, caption_on_ray
+from ..cluster.part_files import Parts, is_parts
+from ..cluster.stores import is_address
+from ..config import ENGINES, overridden
+from ..errors import CaptionerError
+from ..journal import JOURNAL, Journal
+from ..model_folder import DEFAULT_MODEL, ModelFolder
+from ..output import FORMATS
+from ..terminal import ALL_GOOD, INTERRUPTED, SOME_FAILED, muted_stderr, positive, printable
+from ..video import SUFFIXES
+from ..video.reader import Reader, ReadingLimits
+from . import arguments
+from .finding import find
+from .progress import Progress
+
+
+def add_caption(commands):
+    """Adds `captioner caption`."""
+    parser = commands.add_parser(
+        "caption",
+        help="caption videos",
+        description="Captions videos and pictures, a row each, in the order given.",
+        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage, "
+        "130 interrupted.",
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help=f"a file, or a folder of {' '.join(SUFFIXES)}; with --on also an address: s3://...",
+    )
+    add(
+        "-o",
+        "--output",
+        type=arguments.output,
+        metavar="FILE",
+        help="default: stdout; a name in .parquet, or an address (s3://...), becomes a folder",
+    )
+    add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
+    add(
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        help="several at once: FILE gets the suffix of each; srt and vtt always make a folder of "
+        "it, with a file a video",
+    )
+    add("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s")
+    add(
+        "--beam-size",
+        type=positive(int),
+        metavar="N",
+        help="hypotheses kept at each word; 1 is greedy",
+    )
+    add("--recursive", action="store_true", help="search folders in folders too")
+    add(
+        "--segments",
+        type=arguments.segments,
+        metavar="SECONDS|shots",
+        help="also caption stretches of a video: so long, or cut where the picture changes",
+    )
+    add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
+    add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
+    add(
+        "--shard",
+        type=arguments.shard,
+        metavar="I/N",
+        help="only the I-th of N parts of what is found",
+    )
+    add(
+        "--workers",
+        type=positive(int),
+        metavar="N",
+        help="processes that read, with --on those that hold a model; default: cores",
+    )
+    add(
+        "--on",
+        type=arguments.cluster,
+        metavar="ray[://HOST:PORT]",
+        help="work on a Ray cluster, or on one of this machine alone",
+    )
+    arguments.add_reading_limits(parser, "segment")
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
+    )
+    parser.set_defaults(run=_caption, formats=[JOURNAL])
+
+
+def _caption(args) -> int:
+    if len(args.formats) > 1 and args.output is None:
+        raise CaptionerError("several formats need files; name them: -o FILE")
+    if args.on is None and any(map(is_address, args.paths)):
+        raise CaptionerError("addresses are read on a Ray cluster: --on ray")
+    if (args.resume or args.retry_failed) and args.output is None:
+        raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
+    limits = ReadingLimits(args.time_limit, args.memory_limit)
+    with ExitStack() as stack:
+        readers = []
+        if args.on is None:
+            readers = [Reader(limits) for _ in range(args.workers or num_cores())]
+            stack.enter_context(readers[0])
+            readers[0].start()  # while the model is loading
+        captioner = load_captioner(args)
+        rows = journal = None
+        if args.output is None:
+            rows = FORMATS[args.formats[0]]
+        else:
+            journal = stack.enter_context(_journal(args, captioner.name))
+
+        def todo():
+            for found in find(args.paths, args.recursive, captioner.name, args.shard):
+                if isinstance(found, Failure) or not journal or found not in journal:
+                    yield found
+
+        stop = stack.enter_context(_stop_at_interrupt())
+        videos = takewhile(lambda _: not stop.is_set(), todo())
+        if args.on is None:
+            results = caption_files(captioner, videos, args.segments, readers)
+        else:
+            job = _job(args, captioner, limits)
+            results = caption_on_ray(args.on, job, videos, args.workers, args.engine != "lite")
+        stack.enter_context(closing(results))
+        progress = stack.enter_context(Progress(todo))
+        if rows and rows.header:
+            print(rows.header)
+        for result in results:
+            progress.add(result)
+            if journal:
+                journal.write(result)
+            else:
+                with progress.apart():
+                    print(printable(rows.write(result)), flush=True)
+            if args.on and stop.is_set():  # what the cluster has in flight may take long
+                break
+    if stop.is_set():
+        again = "; the same command with --resume goes on" if journal else ""
+        print(f"captioner: interrupted, {progress}{again}", file=sys.stderr)
+        return INTERRUPTED
+    if journal:
+        print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
+    return SOME_FAILED if progress.failed else ALL_GOOD
+
+
+def _journal(args, model: str) -> Journal | Parts:
+    again = {"resume": args.resume or args.retry_failed, "retry_failed": args.retry_failed}
+    if not is_parts(args.output):
+        return Journal(args.output, args.formats, model, **again)
+    if args.formats != [JOURNAL]:
+        raise CaptionerError(f"{args.output}: a folder of rows; leave out --format, --formats")
+    return Parts(args.output, model, **again)
+
+
+def _job(args, captioner, limits) -> Job:
+    """What each worker of a cluster has to know, wherever it runs."""
+    model = os.path.abspath(args.model) if os.path.isdir(args.model) else args.model
+    # A model a CPU, and none that takes them all.
+    load = partial(
+        load_captioner, argparse.Namespace(**vars(args) | {"model": model, "num_threads": 1})
+    )
+    return Job(load, captioner.request("", args.segments), captioner.name, limits)
+
+
+@contextmanager
+def _stop_at_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C once asks to finish what is in flight, twice stops at once."""
+    stop = threading.Event()
+
+    def ask(*_):
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+        message = "\ncaptioner: finishing what is in flight; Ctrl-C again stops at once"
+        print(message, file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def load_captioner(args: argparse.Namespace):
+    """The `Captioner` that `args.model` names, with those options that `args` has."""
+    folder = ModelFolder.open(args.model)
+    decoding = overridden(folder.decoding, vars(args))
+    from ..engines.programs import programs_for
+    from ..pipeline import Captioner
+
+    programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))
+    with muted_stderr():
+        return Captioner.of(folder, decoding, programs, getattr(args, "num_threads", None))

@@ -1,0 +1,52 @@
+"""The `captioner` command.
+
+Other packages add verbs through the entry-point group `captioner.commands`: each entry is a
+function that takes argparse's subparsers, adds its own, and sets its default `run`, a function of
+the parsed arguments that returns the exit status.
+"""
+
+import argparse
+import os
+import sys
+from importlib.metadata import entry_points, version
+
+from ..errors import CaptionerError
+from ..terminal import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from .caption import add_caption
+from .export import add_export
+from .info import add_info
+from .label import add_label
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status.
+
+    0: all good; 1: some clips failed; 2: wrong usage; 130: interrupted.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except CaptionerError as err:
+        print(f"captioner: {err}", file=sys.stderr)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        print("captioner: interrupted; what was written is whole", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        "captioner", description="Looks at videos and says in a sentence what happens."
+    )
+    parser.add_argument("--version", action="version", version=version("captioner"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_caption(commands)
+    add_info(commands)
+    add_export(commands)
+    add_label(commands)
+    for plugin in sorted(entry_points(group="captioner.commands")):
+        plugin.load()(commands)
+    return parser
