@@ -19,9 +19,10 @@ from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
 from training.manifest import LabelledClip, read_labels
-from training.records import claim, read_records, write_records
+from training.records import read_records, write_records
 from training.store import FeatureStore, content_digest
 from training.views import another_view, moving_crop
+from training.work import claim
 
 from .conftest import SENTENCES, TINY_CNN
 

@@ -19,7 +19,7 @@ from captioner.vocabulary import Vocabulary
 
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
 from .manifest import load_labels, read_labels, warn
-from .writing import only_told, writing
+from .work import only_told, writing
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
@@ -193,10 +193,11 @@ def _train(args) -> int:
         from captioner.model import CaptionModel
 
         from .devices import strategy
-        from .records import claim, read_records, write_records
+        from .records import read_records, write_records
         from .report import report_captions, then_rewarded
         from .trainer import TrainingOptions, train
         from .transfer import rehearse, transfer
+        from .work import claim
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labels = {path: load_labels(path) for path in args.labels}

@@ -25,9 +25,9 @@ from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
-from .records import claim
 from .teacher import load_teacher
 from .words import words_said
+from .work import claim
 
 CNN_CONFIG = "cnn.json"
 STATE = "backup"

@@ -19,7 +19,7 @@ from captioner.terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, mut
 from .moments import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
 from .segmental import average_precision, segmental_scores
 from .timeline import Timeline, plot
-from .writing import only_told, writing
+from .work import only_told, writing
 
 
 def add_label_training(parser):
@@ -82,9 +82,9 @@ def train_labels(args, cnn, weights: Path | None) -> int:
         from captioner.moments.model import LabelModel
 
         from .label_trainer import LabelTrainingOptions, predict, train
-        from .records import claim
         from .report import Report
         from .windows import LabelledFeatures, keep_features
+        from .work import claim
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labelled = [v for labels in args.labels for v in read_moments(labels, *_reading(args))]

@@ -21,7 +21,7 @@ from captioner.moments.model import LabelModel
 
 from .segmental import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out
-from .writing import writing
+from .work import writing
 
 MAX_CHANGE = 4.0  # tau of the smoothing loss
 

@@ -22,7 +22,6 @@ from .ahead import read_ahead
 from .manifest import LabelledClip
 from .store import FeatureStore, content_digest
 from .views import another_view, moving_crop
-from .writing import writing
 
 FORMAT_VERSION = 2
 GROUP_FRAMES = 128  # frames looked at together, of as many clips as it takes
@@ -30,27 +29,6 @@ MAX_WORDS = 40  # what follows is cut off a caption
 PLACE = np.dtype(
     [("clip", "i4"), ("file", "i4"), ("offset", "i8"), ("size", "i4"), ("num_frames", "i4")]
 )
-
-
-def claim(folder: Path, *facts):
-    """Makes a folder for work that depends on `facts`, or checks that it was made for the same.
-
-    Raises:
-        DatasetError: it was made for something else, or cannot be made.
-    """
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    file = folder / "made_of.sha256"
-    if not file.exists():
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            partial.write_text(digest)
-            partial.replace(file)
-    elif file.read_text() != digest:
-        raise DatasetError(
-            f"{folder}: holds the work on other labels, or with other options; "
-            "delete it, or keep this elsewhere (--work)"
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 from .manifest import SPLITS, LabelledClip, Labels
 from .metrics import Scores, score
 from .timeline import Timeline
-from .writing import writing
+from .work import writing
 
 if TYPE_CHECKING:
     from captioner.model import CaptionModel

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
@@ -22,7 +20,7 @@ from captioner.vocabulary import tokenize
 
 from .metrics import CiderD
 from .objectives import ScheduledSampling, SelfCritical, caption_loss
-from .writing import writing
+from .work import Checkpoints, load_arrays
 
 if TYPE_CHECKING:
     from .records import Batches  # which needs TensorFlow; a loss does not
@@ -127,35 +125,6 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
     return progress.history
 
 
-class Checkpoints:
-    """The state of a training after its last round, whole at any moment.
-
-    Each round has a folder, written under another name and then renamed.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def last(self) -> Path | None:
-        """The folder of the last round that was kept."""
-        return max(self.folder.glob("round-*"), default=None)
-
-    def keep(self, number: int, write):
-        """Has `write(folder)` fill the folder of a round, then drops those before.
-
-        Raises:
-            DatasetError: the disk is full.
-        """
-        before, partial = list(self.folder.glob("round-*")), self.folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        with writing(self.folder):
-            partial.mkdir(parents=True)
-            write(partial)
-            partial.rename(self.folder / f"round-{number:05}")
-        for folder in before:
-            shutil.rmtree(folder)
-
-
 class _Progress(keras.callbacks.Callback):
     """What happens between rounds: measuring, keeping, telling, stopping."""
 
@@ -175,9 +144,9 @@ class _Progress(keras.callbacks.Callback):
         last = self.checkpoints.last()
         if last is None:
             return 0
-        for variable, value in zip(self._state(), _load_arrays(last / "state.npz"), strict=True):
+        for variable, value in zip(self._state(), load_arrays(last / "state.npz"), strict=True):
             variable.assign(value)
-        self.best = _load_arrays(last / "best.npz")
+        self.best = load_arrays(last / "best.npz")
         self.history = json.loads((last / "history.json").read_text())
         return len(self.history)
 
@@ -262,8 +231,3 @@ class _Progress(keras.callbacks.Callback):
             "val_loss": float(np.concatenate(losses).mean()),
             "val_cider": float(self._cider.score(said, clips).mean()),
         }
-
-
-def _load_arrays(path: Path) -> list[np.ndarray]:
-    with np.load(path) as arrays:
-        return [arrays[name] for name in arrays.files]

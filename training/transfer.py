@@ -15,8 +15,8 @@ from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
 
-from .records import Records, claim, read_records
-from .writing import writing
+from .records import Records, read_records
+from .work import claim, writing
 
 
 def grow_vocabulary(
