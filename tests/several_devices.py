@@ -14,9 +14,9 @@ from captioner.backbones import Backbone
 from captioner.config import ModelConfig, SamplingOptions
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
+from training.data.manifest import read_labels
+from training.data.records import read_records, write_records
 from training.devices import strategy
-from training.manifest import read_labels
-from training.records import read_records, write_records
 from training.trainer import TrainingOptions, train
 
 

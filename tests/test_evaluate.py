@@ -11,8 +11,8 @@ import pytest
 from captioner.cli.main import main
 from captioner.pipeline import Captioner
 from captioner.vocabulary import PAD_ID
+from training.data.manifest import LabelledClip, read_labels
 from training.evaluate import evaluate
-from training.manifest import LabelledClip, read_labels
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from captioner.errors import DatasetError
-from training.formats import known_split
-from training.manifest import LabelledClip, load_labels, read_labels
+from training.data.formats import known_split
+from training.data.manifest import LabelledClip, load_labels, read_labels
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from captioner.errors import DatasetError
-from training.manifest import LabelledClip, load_labels, make_split, read_labels, write_labels
+from training.data.manifest import LabelledClip, load_labels, make_split, read_labels, write_labels
 
 
 def _write(path, *rows):

@@ -18,10 +18,10 @@ from captioner.config import SamplingOptions
 from captioner.errors import DatasetError
 from captioner.video import read_frames
 from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
-from training.manifest import LabelledClip, read_labels
-from training.records import read_records, write_records
-from training.store import FeatureStore, content_digest
-from training.views import another_view, moving_crop
+from training.data.manifest import LabelledClip, read_labels
+from training.data.records import read_records, write_records
+from training.data.store import FeatureStore, content_digest
+from training.data.views import another_view, moving_crop
 from training.work import claim
 
 from .conftest import SENTENCES, TINY_CNN
@@ -297,7 +297,7 @@ def test_clip_that_cannot_be_read_is_left_out_and_named(labelled, tmp_path, caps
 
 
 def test_interrupted_work_is_kept(labelled, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.records.GROUP_FRAMES", 3)
+    monkeypatch.setattr("training.data.records.GROUP_FRAMES", 3)
 
     class Interrupted(CountingBackbone):
         def __call__(self, frames):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from captioner.errors import DatasetError
-from training.manifest import LabelledClip
+from training.data.manifest import LabelledClip
 from training.metrics import score
 from training.moments import Moment
 from training.report import Report, Said, then_rewarded

@@ -25,9 +25,9 @@ from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.terminal import WRONG_USAGE
 from captioner.vocabulary import Vocabulary
-from training.manifest import read_labels
+from training.data.manifest import read_labels
+from training.data.records import write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
-from training.records import write_records
 from training.transfer import grow_vocabulary, permit_repetition, rehearse, transfer
 
 

@@ -17,8 +17,8 @@ from captioner.model_folder import (
 from captioner.terminal import ALL_GOOD, SOME_FAILED, count, muted_stderr, positive, share
 from captioner.vocabulary import Vocabulary
 
+from .data.manifest import load_labels, read_labels, warn
 from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
-from .manifest import load_labels, read_labels, warn
 from .work import only_told, writing
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
@@ -192,8 +192,8 @@ def _train(args) -> int:
         from captioner.engines.programs import write_programs
         from captioner.model import CaptionModel
 
+        from .data.records import read_records, write_records
         from .devices import strategy
-        from .records import read_records, write_records
         from .report import report_captions, then_rewarded
         from .trainer import TrainingOptions, train
         from .transfer import rehearse, transfer

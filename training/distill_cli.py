@@ -10,7 +10,7 @@ from captioner.terminal import ALL_GOOD, muted_stderr, positive
 from captioner.video import find_videos
 
 from .cli import add_fitting
-from .manifest import read_labels
+from .data.manifest import read_labels
 
 
 def add_distill(commands):

@@ -12,8 +12,8 @@ from captioner.pipeline import Captioner
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
-from .ahead import read_ahead
-from .manifest import LabelledClip
+from .data.ahead import read_ahead
+from .data.manifest import LabelledClip
 from .metrics import score
 
 BATCH_SIZE = 32

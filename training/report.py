@@ -22,7 +22,7 @@ from captioner.model_folder import ModelFolder
 from captioner.video import read_frames
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 
-from .manifest import SPLITS, LabelledClip, Labels
+from .data.manifest import SPLITS, LabelledClip, Labels
 from .metrics import Scores, score
 from .timeline import Timeline
 from .work import writing
@@ -30,7 +30,7 @@ from .work import writing
 if TYPE_CHECKING:
     from captioner.model import CaptionModel
 
-    from .records import Batches, Records
+    from .data.records import Batches, Records
 
 GROUP_CLIPS = 6  # shown of the best, of the worst, and of those between
 STRIP_FRAMES, STRIP_WIDTH = 4, 240  # of a clip that is shown; pixels

@@ -23,7 +23,7 @@ from .objectives import ScheduledSampling, SelfCritical, caption_loss
 from .work import Checkpoints, load_arrays
 
 if TYPE_CHECKING:
-    from .records import Batches  # which needs TensorFlow; a loss does not
+    from .data.records import Batches  # which needs TensorFlow; a loss does not
 
 ROUND_STEPS = 50  # fewer would spend more on measuring and keeping than on learning
 

@@ -15,7 +15,7 @@ from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
 
-from .records import Records, read_records
+from .data.records import Records, read_records
 from .work import claim, writing
 
 

@@ -24,10 +24,10 @@ import tensorflow as tf
 from captioner.config import ModelConfig
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
-from training.manifest import LabelledClip
+from training.data.manifest import LabelledClip
+from training.data.records import PLACE, Records, read_records
+from training.data.store import FeatureStore
 from training.objectives import caption_loss
-from training.records import PLACE, Records, read_records
-from training.store import FeatureStore
 
 NUM_CLIPS, BATCH_SIZE, NUM_FRAMES, VOCAB_SIZE, STEPS = 2000, 64, 8, 5000, 20
 FEATURE_SHAPE = (16, 512)

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from captioner.vocabulary import tokenize
-from training.manifest import read_labels
+from training.data.manifest import read_labels
 
 COLOURS = {  # BGR
     "red": (40, 40, 220),
