@@ -6,7 +6,8 @@ import pytest
 
 from captioner.config import LabelConfig
 from captioner.moments.model import LabelModel
-from training.label_trainer import (
+from training.moments.metrics import frame_accuracy
+from training.moments.trainer import (
     LabelTrainingOptions,
     balanced_weights,
     label_loss,
@@ -14,8 +15,7 @@ from training.label_trainer import (
     smoothing_loss,
     train,
 )
-from training.segmental import frame_accuracy
-from training.windows import LabelledFeatures
+from training.moments.windows import LabelledFeatures
 
 CONFIG = LabelConfig(num_labels=2, feature_dim=3, region_dim=8, units=16, dropout=0.1)
 OPTIONS = LabelTrainingOptions(epochs=4, lanes=3, window=5, learning_rate=0.02, patience=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captioner.errors import DatasetError
-from training.moments import (
+from training.moments.labels import (
     LabelledVideo,
     Moment,
     divide,

@@ -10,9 +10,9 @@ import pytest
 from captioner.errors import DatasetError
 from training.data.manifest import LabelledClip
 from training.metrics import score
-from training.moments import Moment
+from training.moments.labels import Moment
+from training.moments.timeline import Timeline
 from training.report import Report, Said, then_rewarded
-from training.timeline import Timeline
 
 from .conftest import draw_shape_clip
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.segmental import (
+from training.moments.metrics import (
     average_precision,
     edit_score,
     f1,

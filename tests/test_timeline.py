@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from captioner.errors import CaptionerError
-from training.moments import Moment
-from training.timeline import Timeline, plot
+from training.moments.labels import Moment
+from training.moments.timeline import Timeline, plot
 
 TRUE = (Moment("run", 0, 5), Moment("jump", 5, 10))
 

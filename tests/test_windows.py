@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captioner.errors import VideoError
-from training.windows import LabelledFeatures, Window, fill, keep_features, lay_out
+from training.moments.windows import LabelledFeatures, Window, fill, keep_features, lay_out
 
 from .clips import numbered_frame, write_clip
 

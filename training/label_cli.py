@@ -16,9 +16,9 @@ from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import BACKGROUND, segments_of
 from captioner.terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, positive
 
-from .moments import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
-from .segmental import average_precision, segmental_scores
-from .timeline import Timeline, plot
+from .moments.labels import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
+from .moments.metrics import average_precision, segmental_scores
+from .moments.timeline import Timeline, plot
 from .work import only_told, writing
 
 
@@ -81,9 +81,9 @@ def train_labels(args, cnn, weights: Path | None) -> int:
         from captioner.backbones import load_backbone
         from captioner.moments.model import LabelModel
 
-        from .label_trainer import LabelTrainingOptions, predict, train
+        from .moments.trainer import LabelTrainingOptions, predict, train
+        from .moments.windows import LabelledFeatures, keep_features
         from .report import Report
-        from .windows import LabelledFeatures, keep_features
         from .work import claim
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)

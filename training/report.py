@@ -24,7 +24,7 @@ from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 from .data.manifest import SPLITS, LabelledClip, Labels
 from .metrics import Scores, score
-from .timeline import Timeline
+from .moments.timeline import Timeline
 from .work import writing
 
 if TYPE_CHECKING:

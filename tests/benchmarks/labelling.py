@@ -29,9 +29,9 @@ import numpy as np
 from captioner.config import LabelConfig
 from captioner.model_folder import ModelFolder
 from captioner.moments.model import LabelModel
-from training.label_trainer import LabelTrainingOptions, predict, train
-from training.segmental import segmental_scores
-from training.windows import LabelledFeatures, keep_features
+from training.moments.metrics import segmental_scores
+from training.moments.trainer import LabelTrainingOptions, predict, train
+from training.moments.windows import LabelledFeatures, keep_features
 
 LABELS = "empty,occupied,enters,leaves,opens,closes,bell,alarm".split(",")
 FPS, SIZE = 2, 128

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from captioner.errors import CaptionerError
 
-from .moments import Moment
+from .labels import Moment
 
 MOST_VIDEOS = 50  # in a picture
 

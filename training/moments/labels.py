@@ -19,7 +19,7 @@ from captioner.video import find_videos
 from captioner.video.opencv import frame_rate
 from captioner.video.sampling import FALLBACK_FPS
 
-from .segmental import runs
+from .metrics import runs
 
 SPLITS = ("train", "val", "test")
 _ACTIVITYNET_SPLITS = {"training": "train", "validation": "val", "testing": "test"}

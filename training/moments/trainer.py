@@ -19,9 +19,9 @@ from captioner.config import LabelConfig
 from captioner.layers import live_mask, where_live
 from captioner.moments.model import LabelModel
 
-from .segmental import frame_accuracy, mean_average_precision
+from ..work import writing
+from .metrics import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out
-from .work import writing
 
 MAX_CHANGE = 4.0  # tau of the smoothing loss
 
