@@ -11,8 +11,9 @@ from captioner.backbones import load_backbone
 from captioner.cli.main import main
 from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, WRONG_USAGE
-from training import distill, distill_cli
-from training.teacher import load_teacher
+from training import distill_cli
+from training.cnn import distill
+from training.cnn.teacher import load_teacher
 
 from .conftest import TINY_CNN
 

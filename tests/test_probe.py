@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: the probe needs it")
 
 from captioner.cli.main import main
-from training.probe import word_precision
+from training.cnn.probe import word_precision
 
 NOUNS = ["dog", "cat", "man", "car"]
 

@@ -328,7 +328,7 @@ def _bundled_cnn(args):
     larger than in whole frames (Touvron et al. 2019, "Fixing the train-test resolution
     discrepancy").
     """
-    from .distill import CNN_CONFIG
+    from .cnn.distill import CNN_CONFIG
 
     if args.backbone not in (None, "bundled"):
         if args.cnn or args.input_size:

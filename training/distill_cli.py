@@ -54,7 +54,7 @@ def _distill(args) -> int:
     with muted_stderr():
         import keras
 
-        from .distill import Views, train
+        from .cnn.distill import Views, train
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     captions = {}
@@ -111,11 +111,11 @@ def add_probe(commands):
 
 
 def _probe(args) -> int:
-    from .probe import features_of, word_precision
+    from .cnn.probe import features_of, word_precision
 
     with muted_stderr():
         if args.teacher:
-            from .teacher import teacher_backbone
+            from .cnn.teacher import teacher_backbone
 
             backbone = teacher_backbone(args.teacher, args.input_size)
         else:

@@ -25,9 +25,9 @@ from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
+from ..work import claim
 from .teacher import load_teacher
 from .words import words_said
-from .work import claim
 
 CNN_CONFIG = "cnn.json"
 STATE = "backup"
@@ -104,7 +104,7 @@ class Views(keras.utils.PyDataset):
 
         Args:
             pictures: pictures, or videos, of which the frame in the middle counts.
-            teacher_path: see `training.teacher.load_teacher`.
+            teacher_path: see `training.cnn.teacher.load_teacher`.
             views_per_picture: how many of each.
 
         Raises:
@@ -147,7 +147,7 @@ class Views(keras.utils.PyDataset):
         """Adds what a classifier takes the views for, from where an earlier call was stopped.
 
         Args:
-            classifier_path: see `training.teacher.load_teacher`.
+            classifier_path: see `training.cnn.teacher.load_teacher`.
 
         Raises:
             DatasetError: the views have the soft labels of another classifier.

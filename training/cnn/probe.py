@@ -10,8 +10,8 @@ from captioner.backbones import Backbone
 from captioner.errors import CaptionerError, DatasetError, VideoError
 from captioner.video import read_frames
 
-from .data.ahead import read_ahead
-from .data.manifest import LabelledClip
+from ..data.ahead import read_ahead
+from ..data.manifest import LabelledClip
 from .words import words_said
 
 try:

@@ -1,0 +1,1 @@
+"""The bundled CNN's own training."""
