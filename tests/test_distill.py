@@ -11,7 +11,7 @@ from captioner.backbones import load_backbone
 from captioner.cli.main import main
 from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, WRONG_USAGE
-from training import distill_cli
+from training.cli import distill as distill_cli
 from training.cnn import distill
 from training.cnn.teacher import load_teacher
 

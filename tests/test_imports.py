@@ -82,13 +82,21 @@ def test_modules_import_from_those_above():
         assert ours <= set(order[:place]), module
 
 
+def test_command_lines_are_doors():
+    """No module imports from a command line but those of the same one."""
+    for module, path in MODULES.items():
+        for name in _imports(module):
+            door = name.split(".")[:2]
+            assert "cli" not in door or path.parent == ROOT.joinpath(*door), module
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import captioner, captioner.video, captioner.model_folder, captioner.output",
         "import captioner.video.reader, captioner.batch, captioner.journal",
         "import captioner.cli.main as cli; cli._parser().format_help()",
-        "import training.labels, training.metrics",
+        "import training.cli.labels, training.metrics",
         "import captioner.cli.main as cli; cli.main(['info', FOLDER])",
     ],
 )

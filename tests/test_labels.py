@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from captioner.errors import DatasetError
+from training.cli.labels import add_labels
 from training.data.manifest import read_labels
-from training.labels import add_labels
 
 from .conftest import draw_shape_clip
 

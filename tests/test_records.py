@@ -335,7 +335,7 @@ import resource, signal, sys
 import numpy as np
 from pathlib import Path
 from captioner.errors import DatasetError
-from training.store import FeatureStore
+from training.data.store import FeatureStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 with FeatureStore(Path(sys.argv[1])) as store:

@@ -9,8 +9,8 @@ from tqdm import tqdm
 from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, SOME_FAILED, count
 
-from .data.check import find_problems
-from .data.manifest import SPLITS, Labels, load_labels, write_labels
+from ..data.check import find_problems
+from ..data.manifest import SPLITS, Labels, load_labels, write_labels
 
 
 def add_labels(commands):

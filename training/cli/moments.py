@@ -16,10 +16,10 @@ from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import BACKGROUND, segments_of
 from captioner.terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, positive
 
-from .moments.labels import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
-from .moments.metrics import average_precision, segmental_scores
-from .moments.timeline import Timeline, plot
-from .work import only_told, writing
+from ..moments.labels import LabelledVideo, Moment, divide, labels_of, read_moments, targets_of
+from ..moments.metrics import average_precision, segmental_scores
+from ..moments.timeline import Timeline, plot
+from ..work import only_told, writing
 
 
 def add_label_training(parser):
@@ -81,10 +81,10 @@ def train_labels(args, cnn, weights: Path | None) -> int:
         from captioner.backbones import load_backbone
         from captioner.moments.model import LabelModel
 
-        from .moments.trainer import LabelTrainingOptions, predict, train
-        from .moments.windows import LabelledFeatures, keep_features
-        from .report import Report
-        from .work import claim
+        from ..moments.trainer import LabelTrainingOptions, predict, train
+        from ..moments.windows import LabelledFeatures, keep_features
+        from ..report import Report
+        from ..work import claim
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labelled = [v for labels in args.labels for v in read_moments(labels, *_reading(args))]

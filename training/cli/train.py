@@ -1,25 +1,23 @@
-"""The verbs `train` and `evaluate` of the `captioner` command."""
+"""The verb `train` of the `captioner` command."""
 
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions, overridden
-from captioner.engines.programs import programs_for
+from captioner.config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import CaptionerError, DatasetError
 from captioner.model_folder import (
     BACKBONE_WEIGHTS,
     DEFAULT_MODEL,
     ModelFolder,
-    find_folder,
-    task_of,
 )
-from captioner.terminal import ALL_GOOD, SOME_FAILED, count, muted_stderr, positive, share
+from captioner.terminal import ALL_GOOD, count, muted_stderr, positive, share
 from captioner.vocabulary import Vocabulary
 
-from .data.manifest import load_labels, read_labels, warn
-from .label_cli import add_label_evaluation, add_label_training, evaluate_labels, train_labels
-from .work import only_told, writing
+from ..data.manifest import load_labels, read_labels, warn
+from ..work import only_told, writing
+from .distill import add_fitting
+from .moments import add_label_training, train_labels
 
 EPOCHS, FEWEST_STEPS = 10, 300  # of a training that is not told how long
 LABEL_EPOCHS = 40
@@ -162,22 +160,6 @@ def add_train(commands):
     parser.set_defaults(run=_train)
 
 
-def add_fitting(parser, epochs, batch_size, learning_rate, epochs_default="%(default)s"):
-    """The options that every training has."""
-    add, default = parser.add_argument, "default: %(default)s"
-    passes = f"passes over the data; default: {epochs_default}"
-    add("--epochs", type=positive(int), default=epochs, metavar="N", help=passes)
-    add("--batch-size", type=positive(int), default=batch_size, help=default)
-    add(
-        "--learning-rate",
-        type=positive(float),
-        default=learning_rate,
-        help=f"at its peak; {default}",
-    )
-    add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
-    add("--seed", type=count, default=1, help=default)
-
-
 def _train(args) -> int:
     args.patience = PATIENCE[args.task] if args.patience is None else args.patience
     if args.task == "label":
@@ -192,12 +174,12 @@ def _train(args) -> int:
         from captioner.engines.programs import write_programs
         from captioner.model import CaptionModel
 
-        from .data.records import read_records, write_records
-        from .devices import strategy
-        from .report import report_captions, then_rewarded
-        from .trainer import TrainingOptions, train
-        from .transfer import rehearse, transfer
-        from .work import claim
+        from ..data.records import read_records, write_records
+        from ..devices import strategy
+        from ..report import report_captions, then_rewarded
+        from ..trainer import TrainingOptions, train
+        from ..transfer import rehearse, transfer
+        from ..work import claim
     keras.config.set_dtype_policy(args.precision)
     keras.utils.set_random_seed(args.seed)
     labels = {path: load_labels(path) for path in args.labels}
@@ -293,7 +275,7 @@ def _begin(args, base: ModelFolder | None, clips):
     """The model folder to be, its backbone, and the file of that one's weights."""
     from captioner.backbones import load_backbone
 
-    from .transfer import grow_vocabulary, permit_repetition
+    from ..transfer import grow_vocabulary, permit_repetition
 
     captions = [caption for clip in clips for caption in clip.captions]
     sampling = base.sampling if base is not None else SamplingOptions()
@@ -328,7 +310,7 @@ def _bundled_cnn(args):
     larger than in whole frames (Touvron et al. 2019, "Fixing the train-test resolution
     discrepancy").
     """
-    from .cnn.distill import CNN_CONFIG
+    from ..cnn.distill import CNN_CONFIG
 
     if args.backbone not in (None, "bundled"):
         if args.cnn or args.input_size:
@@ -349,54 +331,3 @@ def _bundled_cnn(args):
         return replace(cnn, input_size=args.input_size), weights
     except ValueError as err:
         raise CaptionerError(f"--input-size: {err}") from err
-
-
-def add_evaluate(commands):
-    """Adds `captioner evaluate`."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="measure a model on labelled clips",
-        description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
-        "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
-        "features (shuffled), and of the sentence most common in the split train (most_common). "
-        "Scores a model's labels: frame accuracy, edit score and segmental F1, or, where several "
-        "hold at once, mean average precision.",
-    )
-    parser.add_argument("model", metavar="NAME_OR_DIR")
-    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--beam-size", type=positive(int), metavar="N")
-    parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
-    add_label_evaluation(parser)
-    parser.set_defaults(run=_evaluate)
-
-
-def _evaluate(args) -> int:
-    if task_of(find_folder(args.model)) == "label":
-        return evaluate_labels(args)
-    labelled = read_labels(args.labels)
-    clips = [clip for clip in labelled if clip.split == args.split]
-    if not clips:
-        raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
-    folder = ModelFolder.open(args.model)
-    decoding = overridden(folder.decoding, vars(args))
-    programs = programs_for(folder, decoding)
-    with muted_stderr():
-        from captioner.pipeline import Captioner
-
-        from .evaluate import evaluate
-
-        captioner = Captioner.of(folder, decoding, programs)
-    learned = [clip for clip in labelled if clip.split == "train"]
-    result = evaluate(captioner, clips, learned)
-    summary = {name: value for name, value in result.items() if name != "clips"}
-    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
-    if args.output:
-        try:
-            args.output.write_text(
-                json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8"
-            )
-        except OSError as err:
-            raise DatasetError(f"{args.output}: cannot be written: {err.strerror}") from err
-    return SOME_FAILED if result["unreadable"] else ALL_GOOD

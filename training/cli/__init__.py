@@ -1,0 +1,1 @@
+"""The verbs of training for the `captioner` command: a file a verb."""

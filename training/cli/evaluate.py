@@ -1,0 +1,68 @@
+"""The verb `evaluate` of the `captioner` command."""
+
+import json
+from pathlib import Path
+
+from captioner.config import overridden
+from captioner.engines.programs import programs_for
+from captioner.errors import DatasetError
+from captioner.model_folder import (
+    ModelFolder,
+    find_folder,
+    task_of,
+)
+from captioner.terminal import ALL_GOOD, SOME_FAILED, muted_stderr, positive
+
+from ..data.manifest import read_labels
+from .moments import add_label_evaluation, evaluate_labels
+
+
+def add_evaluate(commands):
+    """Adds `captioner evaluate`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model on labelled clips",
+        description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
+        "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
+        "features (shuffled), and of the sentence most common in the split train (most_common). "
+        "Scores a model's labels: frame accuracy, edit score and segmental F1, or, where several "
+        "hold at once, mean average precision.",
+    )
+    parser.add_argument("model", metavar="NAME_OR_DIR")
+    parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
+    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument("--beam-size", type=positive(int), metavar="N")
+    parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
+    add_label_evaluation(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args) -> int:
+    if task_of(find_folder(args.model)) == "label":
+        return evaluate_labels(args)
+    labelled = read_labels(args.labels)
+    clips = [clip for clip in labelled if clip.split == args.split]
+    if not clips:
+        raise DatasetError(f"{args.labels}: has no row of the split {args.split}")
+    folder = ModelFolder.open(args.model)
+    decoding = overridden(folder.decoding, vars(args))
+    programs = programs_for(folder, decoding)
+    with muted_stderr():
+        from captioner.pipeline import Captioner
+
+        from ..evaluate import evaluate
+
+        captioner = Captioner.of(folder, decoding, programs)
+    learned = [clip for clip in labelled if clip.split == "train"]
+    result = evaluate(captioner, clips, learned)
+    summary = {name: value for name, value in result.items() if name != "clips"}
+    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)
+    if args.output:
+        try:
+            args.output.write_text(
+                json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8"
+            )
+        except OSError as err:
+            raise DatasetError(f"{args.output}: cannot be written: {err.strerror}") from err
+    return SOME_FAILED if result["unreadable"] else ALL_GOOD
