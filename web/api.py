@@ -10,10 +10,12 @@ from flask_smorest import Blueprint
 
 from captioner.moments.output import FORMATS as LABEL_FORMATS
 
-from . import describe, formats, jobs, labels, models, schemas, security, videos
+from . import describe, formats, schemas, security
 from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
+from .store import jobs, models, moments, uploads, videos
+from .store.events import events_after
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 _PREFIX = "/api/v1"
@@ -101,7 +103,7 @@ def new_video(given):
     Its bytes follow in pieces: `PATCH /videos/{video}/content`.
     """
     security.count("upload", config().upload_rate)
-    return describe.video(get_db(), videos.begin(get_db(), config(), given["name"], given["size"]))
+    return describe.video(get_db(), uploads.begin(get_db(), config(), given["name"], given["size"]))
 
 
 @blueprint.route("/videos")
@@ -173,7 +175,7 @@ def append(video):
     offset = request.headers.get("Upload-Offset", "")
     if not re.fullmatch(r"[0-9]{1,15}", offset):
         raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or no number.")
-    videos.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
+    uploads.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
     return describe.video(get_db(), video)
 
 
@@ -233,7 +235,7 @@ def labels_file(video, kind):
     row = videos.read(get_db(), video)
     if kind not in formats.LABEL_MEDIA_TYPES:
         raise not_found("format")
-    if labels.read(get_db(), video)["model"] is None:
+    if moments.read(get_db(), video)["model"] is None:
         raise Refusal(404, "not_labelled", "The moments of this video have no labels yet.")
     text = formats.write_labels(get_db(), video, kind)
     answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
@@ -324,7 +326,7 @@ def list_jobs(query):
 @_errors()
 def events(query):
     """Say what changed since then"""
-    return describe.events(get_db(), query["after"])
+    return events_after(get_db(), query["after"])
 
 
 @blueprint.route("/models")

@@ -4,8 +4,8 @@ import sqlite3
 
 from flask import current_app, g
 
-from . import database
 from .config import WebConfig
+from .store import database
 
 
 def config() -> WebConfig:

@@ -1,9 +1,9 @@
-"""What the API tells and the pages show of a video, of a model, and of what changed."""
+"""What the API tells and the pages show of a video and of a model."""
 
 import json
 import sqlite3
 
-from . import jobs, labels, models, videos
+from .store import jobs, models, moments, videos
 
 
 def video(db: sqlite3.Connection, video: str) -> dict:
@@ -23,7 +23,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
         | {
             "corrected": row["corrected"] is not None,
             "sentences": sentences,
-            "labelling": labels.read(db, video),
+            "labelling": moments.read(db, video),
             "queue_place": jobs.queue_place(db, video),
         }
     )
@@ -33,13 +33,3 @@ def model(row: sqlite3.Row) -> dict:
     """What `schemas.ModelSchema` says of a row of the table `models`."""
     comparison = json.loads(row["comparison"]) if row["comparison"] else []
     return dict(row) | {"curve": models.curve(row), "comparison": comparison}
-
-
-def events(db: sqlite3.Connection, after: int | None) -> dict:
-    """What changed after an event, and where events stand; only the latter if it is None."""
-    [last] = db.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
-    rows = db.execute(
-        "SELECT * FROM events WHERE number > ? ORDER BY number LIMIT 500",
-        (last if after is None else min(after, 2**53),),
-    ).fetchall()
-    return {"events": rows, "last": rows[-1]["number"] if rows else last}

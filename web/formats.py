@@ -9,7 +9,7 @@ import sqlite3
 from captioner.moments.output import FORMATS, to_text
 from captioner.moments.segments import LabelledSegment
 
-from . import labels, videos
+from .store import moments, videos
 
 MEDIA_TYPES = {
     "vtt": "text/vtt",
@@ -95,7 +95,7 @@ def export_labels(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
 
 
 def _labels_text(db, row, kind):
-    form, labelling = FORMATS[kind], labels.read(db, row["id"])
+    form, labelling = FORMATS[kind], moments.read(db, row["id"])
     name = _harmless(row["name"]) if kind == "csv" else row["name"]
     if labelling["model"] is None:
         failed = labelling["state"] == "failed" and form.failure

@@ -5,8 +5,8 @@ from contextlib import closing
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from . import database
 from .config import WebConfig
+from .store import database
 
 
 class Metrics:

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from .videos import ORDERS, STATES
+from .store.videos import ORDERS, STATES
 
 
 def _text(description, **kwargs):

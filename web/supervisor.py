@@ -7,8 +7,8 @@ import threading
 import time
 from contextlib import closing
 
-from . import database, jobs, videos
 from .config import WebConfig
+from .store import database, jobs, videos
 from .teaching import COMMANDS, Commands, Teacher
 from .worker import to_line
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from captioner.terminal import ALL_GOOD, SOME_FAILED
 
-from . import database, models
 from .config import WebConfig
 from .errors import Refusal
+from .store import database, models
 
 
 def train_command(base: str, labels: Path, output: Path) -> list[str]:

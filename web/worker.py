@@ -24,9 +24,9 @@ from captioner.terminal import muted_stderr
 from captioner.video.reader import Moments, Reader
 from captioner.video.segments import SHOTS
 
-from . import database, jobs, models, videos
 from .config import WebConfig
 from .media import write_frames
+from .store import database, jobs, models, videos
 
 _log = logging.getLogger("captioner.worker")
 _MEND = "If it plays elsewhere, save it there as MP4 (H.264) and upload that."

@@ -176,7 +176,7 @@ def test_health_and_metrics(client, captioned, send, clips, config):
     assert "captioner_videos 3.0" in text
     assert 'captioner_requests_total{endpoint="api.append",status="200"} 3.0' in text
     send(clips["red"])
-    from web import database
+    from web.store import database
 
     db = database.connect(config.data)
     db.execute("UPDATE jobs SET created = ? WHERE state = 'waiting'", (time.time() - 100,))

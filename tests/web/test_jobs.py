@@ -1,7 +1,8 @@
 import pytest
 
-from web import create_app, database, jobs
+from web import create_app
 from web.config import WebConfig
+from web.store import database, jobs
 from web.supervisor import Supervisor
 
 from .conftest import work

@@ -15,7 +15,8 @@ import pytest
 from captioner.errors import ModelError
 from captioner.moments.segments import LabelledSegment
 from captioner.video.reader import Moments
-from web import create_app, database, labels
+from web import create_app
+from web.store import database, moments
 from web.supervisor import Supervisor
 
 from .conftest import work
@@ -297,17 +298,17 @@ def test_one_row_or_one_for_each_label():
         found = [dict(zip(keys, span)) for span in spans]
         return [segment | {"colour": numbers[segment["label"]]} for segment in found]
 
-    one = labels.timeline(segments(("a", 0, 1), ("b", 1, 2), ("a", 2, 4)), 100.0)
+    one = moments.timeline(segments(("a", 0, 1), ("b", 1, 2), ("a", 2, 4)), 100.0)
     assert len(one["rows"]) == 1
     assert (one["end"], one["zoom"]) == (100.0, 2)
     assert [(x["label"], x["count"], x["seconds"]) for x in one["legend"]] == [
         ("b", 1, 1),
         ("a", 2, 3),
     ]
-    several = labels.timeline(segments(("a", 0, 2), ("b", 1, 2), ("a", 3, 4)), None)
+    several = moments.timeline(segments(("a", 0, 2), ("b", 1, 2), ("a", 3, 4)), None)
     assert [[x["start"] for x in row] for row in several["rows"]] == [[1], [0, 3]]
     assert several["end"] == 4
-    assert labels.timeline([], None)["legend"] == []
+    assert moments.timeline([], None)["legend"] == []
 
 
 def test_a_label_has_the_same_colour_in_all_videos(labelling):
@@ -320,11 +321,11 @@ def test_a_label_has_the_same_colour_in_all_videos(labelling):
             )
             names = {"x": ("new", "red"), "y": ("late", "new")}[video]
             segments = [LabelledSegment(name, n, n + 1, 1) for n, name in enumerate(names)]
-            labels.keep(db, video, "any", segments)
+            moments.keep(db, video, "any", segments)
         found = {
             (video, segment["label"]): segment["colour"]
             for video in "xy"
-            for segment in labels.read(db, video)["segments"]
+            for segment in moments.read(db, video)["segments"]
         }
     assert found == {("x", "new"): 6, ("x", "red"): 3, ("y", "late"): 4, ("y", "new"): 6}
 

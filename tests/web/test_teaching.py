@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from captioner.model_folder import ModelFolder
-from web import create_app, database, models
+from web import create_app
+from web.store import database, models
 from web.teaching import Teacher, caption_command, train_command
 
 from .conftest import work

@@ -159,7 +159,7 @@ def test_a_disk_that_fills_meanwhile(client, announce, monkeypatch):
 
 
 def test_old_ones_go_when_the_owner_says_so(tmp_path, clips):
-    from web import database, videos
+    from web.store import database, videos
 
     size = len(clips["red"])
     config = WebConfig(data=tmp_path / "d", min_free=0, max_storage=2 * size + 9, keep_days=7)

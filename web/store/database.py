@@ -32,7 +32,7 @@ def create(data: Path) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         try:
             _migrate(db)
-            db.executescript(files("web").joinpath("schema.sql").read_text(encoding="utf-8"))
+            db.executescript(files("web.store").joinpath("schema.sql").read_text(encoding="utf-8"))
         except sqlite3.OperationalError as err:
             if "fts5" not in str(err):
                 raise

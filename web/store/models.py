@@ -13,9 +13,9 @@ from pathlib import Path
 
 from captioner.model_folder import ModelFolder
 
-from .config import WebConfig
+from ..config import WebConfig
+from ..errors import Refusal, not_found
 from .database import transaction
-from .errors import Refusal, not_found
 from .videos import path_of
 
 MIN_CORRECTIONS = 2

@@ -5,17 +5,16 @@ A job is claimed and finished in one transaction each. A worker that dies leaves
 `working`; the next worker, of which only one is alive at a time, puts it back.
 """
 
-import json
 import sqlite3
 import time
 
 from captioner.caption import Caption
 from captioner.moments.segments import LabelledSegment
 
-from . import labels
-from .config import WebConfig
+from ..config import WebConfig
+from ..errors import Refusal, not_found
+from . import moments, videos
 from .database import transaction
-from .errors import Refusal, not_found
 
 CAPTION, LABEL = "caption", "label"
 MAX_ATTEMPTS = 2
@@ -76,11 +75,7 @@ def finish(db: sqlite3.Connection, number: int, caption: Caption) -> bool:
         video = _done(db, number)
         if video is None:
             return False
-        db.execute(
-            "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
-            (caption.duration, caption.model.partition("@")[0], json.dumps(_kept(caption)), video),
-        )
-        _say(db, video, caption)
+        videos.keep(db, video, caption)
     return True
 
 
@@ -92,7 +87,7 @@ def finish_labels(
         video = _done(db, number)
         if video is None:
             return False
-        labels.keep(db, video, model, segments)
+        moments.keep(db, video, model, segments)
     return True
 
 
@@ -144,9 +139,9 @@ def label(db: sqlite3.Connection, config: WebConfig, video: str) -> None:
     """
     _check_label_model(config)
     with transaction(db):
-        if not labels.has_moments(db, video):
+        if not moments.has_moments(db, video):
             raise _wrong_state(db, video, "Only a video that is here as a whole has moments.")
-        if labels.read(db, video)["state"] in ("waiting", "working"):
+        if moments.read(db, video)["state"] in ("waiting", "working"):
             raise _wrong_state(db, video, "This video is on its way already.")
         add(db, video, LABEL)
 
@@ -159,7 +154,7 @@ def label_all(db: sqlite3.Connection, config: WebConfig) -> int:
     """
     _check_label_model(config)
     with transaction(db):
-        found = labels.unlabelled(db, config)
+        found = moments.unlabelled(db, config)
         for video in found:
             add(db, video, LABEL)
     return len(found)
@@ -206,38 +201,3 @@ def _done(db, number):
 def _wrong_state(db, video, message):
     there = db.execute("SELECT 1 FROM videos WHERE id = ?", (video,)).fetchone()
     return Refusal(409, "wrong_state", message) if there else not_found()
-
-
-def _kept(caption: Caption) -> dict:
-    """What is kept of a caption as JSON; attention weights in thousandths."""
-    return {
-        "times": [round(time, 3) for time in caption.times],
-        "candidates": [
-            {
-                "text": candidate.text,
-                "score": round(candidate.score, 4),
-                "words": list(candidate.words),
-                "attention": []
-                if candidate.attention_weights is None
-                else (candidate.attention_weights * 1000).round().astype(int).tolist(),
-            }
-            for candidate in caption.candidates
-        ],
-    }
-
-
-def _say(db, video, caption):
-    """Writes down the sentences; what a person corrected stands."""
-    spans = [(0.0, caption.duration, caption.text)] + [
-        (segment.start, segment.end, segment.candidates[0].text)
-        for segment in getattr(caption, "segments", ())
-    ]
-    db.execute("DELETE FROM sentences WHERE video = ? AND position >= ?", (video, len(spans)))
-    for position, (start, end, text) in enumerate(spans):
-        db.execute(
-            "INSERT INTO sentences (video, position, start, end, original, text) "
-            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (video, position) DO UPDATE SET "
-            "start = excluded.start, end = excluded.end, original = excluded.original, "
-            "text = iif(corrected IS NULL, excluded.text, text)",
-            (video, position, start, end, text, text),
-        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import BACKGROUND, LabelledSegment
 
-from .config import WebConfig
+from ..config import WebConfig
 
 # What is here as a whole and moves.
 _HAS_MOMENTS = "received = size AND media_type NOT LIKE 'image/%'"

@@ -1,24 +1,19 @@
-"""Videos: how they come in piece by piece, what is known of them, and how they go.
+"""Videos: what is known of them, and how they go.
 
-A video's id is random and the only name it has on disk. How much of it has arrived is what the
-database says; a piece that was written but not recorded when the power failed is sent again.
+A video's id is random and the only name it has on disk.
 """
 
-import fcntl
 import json
-import os
-import secrets
 import shutil
 import sqlite3
 import time
 import unicodedata
 from pathlib import Path
 
-from . import jobs, labels
-from .config import WebConfig
-from .database import transaction
-from .errors import Refusal, not_found
-from .media import HEAD, media_type
+from captioner.caption import Caption
+
+from ..config import WebConfig
+from ..errors import not_found
 
 STATES = ("uploading", "waiting", "working", "done", "failed", "cancelled")
 ORDERS = {
@@ -29,7 +24,6 @@ ORDERS = {
     "shortest": "duration IS NULL, duration",
 }
 UNFINISHED_DAYS = 7
-_NOT_VIDEO = "This file is no video and no picture, whatever its name says. Choose another one."
 
 
 def path_of(config: WebConfig, video: str) -> Path:
@@ -40,108 +34,6 @@ def path_of(config: WebConfig, video: str) -> Path:
 def frames_of(config: WebConfig, video: str) -> Path:
     """The folder of the pictures of a video."""
     return config.data / "frames" / video
-
-
-def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> str:
-    """Makes room for a video that is about to arrive; returns its id.
-
-    Raises:
-        Refusal: 413, 429 or 507: it is too large, too many are coming, or there is no room.
-    """
-    if size > config.max_size:
-        raise Refusal(
-            413,
-            "too_large",
-            f"This file has {bytes_in_words(size)}; at most "
-            f"{bytes_in_words(config.max_size)} can be taken. Cut or convert it first.",
-        )
-    video, now = secrets.token_hex(12), time.time()
-    with transaction(db):
-        total, unfinished, missing, stored = db.execute(
-            "SELECT count(*), coalesce(sum(received < size), 0), coalesce(sum(size - received), "
-            "0), coalesce(sum(size), 0) FROM videos"
-        ).fetchone()
-        if unfinished >= config.max_uploads:
-            raise Refusal(
-                429,
-                "too_many_uploads",
-                f"{unfinished} uploads are unfinished; finish or delete some of them first.",
-            )
-        if total >= config.max_videos:
-            raise Refusal(
-                507,
-                "library_full",
-                f"The library holds {total:,} videos, which is its limit; "
-                "delete some of them first.",
-            )
-        if config.max_storage is not None and stored + size > config.max_storage:
-            needed = stored + size - config.max_storage
-            if size > config.max_storage or needed > _freeable(db):
-                raise Refusal(
-                    507,
-                    "storage_full",
-                    f"All videos together may take "
-                    f"{bytes_in_words(config.max_storage)}, and this one does not fit.",
-                )
-        _check_disk(config, missing + size)
-        path_of(config, video).touch(mode=0o600)
-        db.execute(
-            "INSERT INTO videos (id, name, size, created, touched) VALUES (?, ?, ?, ?, ?)",
-            (video, clean_name(name), size, now, now),
-        )
-    return video
-
-
-def append(
-    db: sqlite3.Connection, config: WebConfig, video: str, offset: int, piece: bytes
-) -> None:
-    """Takes the next piece of a video; with the last one it is put into the queue.
-
-    Raises:
-        Refusal: 404; 409 if `offset` is not how much there is; 413 if it is more than was
-            announced; 415 if it is no video; 507 if the disk is full.
-    """
-    read(db, video)  # what the database does not know never becomes a path
-    with path_of(config, video).open("r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # one piece of a video at a time
-        row = read(db, video)
-        if offset != row["received"]:
-            raise Refusal(
-                409,
-                "wrong_offset",
-                f"{row['received']} bytes have arrived; go on from there.",
-                offset=row["received"],
-            )
-        end = offset + len(piece)
-        if end > row["size"]:
-            raise Refusal(413, "too_large", "This is more than was announced of this file.")
-        if not piece:
-            raise Refusal(422, "empty_piece", "There is nothing in this piece.")
-        _check_disk(config, len(piece))
-        try:
-            os.pwrite(file.fileno(), piece, offset)
-        except OSError as err:
-            raise _full() from err
-        kind = row["media_type"]
-        if kind is None and (end >= HEAD or end == row["size"]):
-            kind = media_type(os.pread(file.fileno(), HEAD, 0))
-            if kind is None:
-                delete(db, config, [video])
-                raise Refusal(415, "not_a_video", _NOT_VIDEO)
-        if end == row["size"]:
-            os.ftruncate(file.fileno(), end)
-            os.fsync(file.fileno())
-        with transaction(db):
-            updated = db.execute(
-                "UPDATE videos SET received = ?, media_type = ?, touched = ? WHERE id = ?",
-                (end, kind, time.time(), video),
-            )
-            if not updated.rowcount:  # deleted meanwhile
-                raise not_found()
-            if end == row["size"]:
-                jobs.add(db, video)
-                if config.label_model and labels.has_moments(db, video):
-                    jobs.add(db, video, jobs.LABEL)
 
 
 def read(db: sqlite3.Connection, video: str) -> sqlite3.Row:
@@ -165,6 +57,45 @@ def sentences(db: sqlite3.Connection, video: str) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def keep(db: sqlite3.Connection, video: str, caption: Caption) -> None:
+    """Writes down the caption of a video; what a person corrected stands."""
+    db.execute(
+        "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
+        (caption.duration, caption.model.partition("@")[0], json.dumps(_kept(caption)), video),
+    )
+    spans = [(0.0, caption.duration, caption.text)] + [
+        (segment.start, segment.end, segment.candidates[0].text)
+        for segment in getattr(caption, "segments", ())
+    ]
+    db.execute("DELETE FROM sentences WHERE video = ? AND position >= ?", (video, len(spans)))
+    for position, (start, end, text) in enumerate(spans):
+        db.execute(
+            "INSERT INTO sentences (video, position, start, end, original, text) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (video, position) DO UPDATE SET "
+            "start = excluded.start, end = excluded.end, original = excluded.original, "
+            "text = iif(corrected IS NULL, excluded.text, text)",
+            (video, position, start, end, text, text),
+        )
+
+
+def _kept(caption: Caption) -> dict:
+    """What is kept of a caption as JSON; attention weights in thousandths."""
+    return {
+        "times": [round(time, 3) for time in caption.times],
+        "candidates": [
+            {
+                "text": candidate.text,
+                "score": round(candidate.score, 4),
+                "words": list(candidate.words),
+                "attention": []
+                if candidate.attention_weights is None
+                else (candidate.attention_weights * 1000).round().astype(int).tolist(),
+            }
+            for candidate in caption.candidates
+        ],
+    }
+
+
 def looked_at(db: sqlite3.Connection, video: str) -> dict:
     """The times and candidates of a video's caption; empty where there is none yet."""
     [caption] = db.execute("SELECT caption FROM videos WHERE id = ?", (video,)).fetchone()
@@ -177,7 +108,7 @@ def correct(db: sqlite3.Connection, video: str, position: int, text: str | None)
     Raises:
         Refusal: 404.
     """
-    text = _printable(" ".join(text.split())) if text else None
+    text = printable(" ".join(text.split())) if text else None
     changed = db.execute(
         "UPDATE sentences SET text = coalesce(:text, original), "
         "corrected = iif(:text IS NULL, NULL, :now) WHERE video = :video AND position = :position",
@@ -274,13 +205,8 @@ def _sweep(db, config, now):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def clean_name(name: str) -> str:
-    """A file's name as it is shown: without folders and characters that cannot be seen."""
-    name = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return _printable(name).strip()[:200] or "video"
-
-
-def _printable(text):
+def printable(text: str) -> str:
+    """A text without the characters that cannot be seen."""
     return "".join(char for char in text if unicodedata.category(char)[0] != "C")
 
 
@@ -291,26 +217,6 @@ def bytes_in_words(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-
-
-def _freeable(db):
-    return db.execute("SELECT coalesce(sum(size), 0) FROM videos WHERE received = size").fetchone()[
-        0
-    ]
-
-
-def _check_disk(config, size):
-    if shutil.disk_usage(config.data).free - size < config.min_free:
-        raise _full()
-
-
-def _full():
-    return Refusal(
-        507,
-        "disk_full",
-        "There is too little room on the disk for this video. Delete videos "
-        "that are no longer needed, or free some room, and try again.",
-    )
 
 
 def _match(query):
