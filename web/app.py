@@ -10,11 +10,12 @@ from flask import Flask, current_app, g, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from . import api, database, labels, models, pages, security
+from . import api, filters, pages, security
 from .config import WebConfig
 from .context import close_db
 from .errors import Refusal
 from .metrics import Metrics
+from .store import database, models, moments
 from .worker import Worker, load_captioner
 
 
@@ -36,7 +37,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     database.create(config.data)
     with closing(database.connect(config.data)) as db:
         models.add_named(db, config)
-        labels.add_named(db, config)
+        moments.add_named(db, config)
     security.protect(app, config)
     app.before_request(_start_clock)
     app.after_request(_stop_clock)
@@ -46,7 +47,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
     app.register_blueprint(pages.pages)
     api.register(app, config, _refuse)
     app.jinja_env.globals["version"] = version("captioner")
-    app.jinja_env.filters.update(pages.FILTERS)
+    app.jinja_env.filters.update(filters.FILTERS)
 
     @app.cli.command("work")
     def work():

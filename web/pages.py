@@ -4,8 +4,7 @@ import re
 import threading
 import time
 from contextlib import closing
-from datetime import datetime
-from math import exp, isqrt
+from math import isqrt
 
 from flask import (
     Blueprint,
@@ -20,10 +19,12 @@ from flask import (
 )
 from markupsafe import Markup, escape
 
-from . import describe, jobs, labels, models, security, videos
+from . import describe, security
 from .context import config, get_db
-from .database import connect
 from .errors import Refusal
+from .store import jobs, models, moments, videos
+from .store.database import connect
+from .store.events import events_after
 
 pages = Blueprint("pages", __name__)
 PER_PAGE = 24
@@ -35,7 +36,6 @@ LABEL_KINDS = {
     "vtt": "WebVTT",
     "audacity": "Audacity",
 }
-_TINTS, _WEAVES = 8, 4  # in the style sheet
 _STREAM_SECONDS = 60.0  # then the browser asks again, so that no thread is held for good
 _MAX_STREAMS = 8
 _streams = threading.BoundedSemaphore(_MAX_STREAMS)
@@ -67,8 +67,8 @@ def library():
         query=query,
         limits=config(),
         has_labels=has_labels,
-        label_model=labels.model_name(config()),
-        unlabelled=len(labels.unlabelled(get_db(), config())) if config().label_model else 0,
+        label_model=moments.model_name(config()),
+        unlabelled=len(moments.unlabelled(get_db(), config())) if config().label_model else 0,
     )
 
 
@@ -174,7 +174,7 @@ def _tell(data, after, closing_down):
     yield "retry: 2000\n\n"
     with closing(connect(data)) as db:
         for beat in range(10**6):
-            found = describe.events(db, last)
+            found = events_after(db, last)
             last = found["last"]
             for event in found["events"]:
                 yield (
@@ -189,7 +189,7 @@ def _tell(data, after, closing_down):
 
 def _last_event() -> int:
     """Where events stand before a page is made, so that it misses none."""
-    return describe.events(get_db(), None)["last"]
+    return events_after(get_db(), None)["last"]
 
 
 def _card(row: dict) -> dict:
@@ -206,9 +206,9 @@ def _video_page(template, video, **more):
         video=given,
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
         kinds=KINDS.items(),
-        timeline=labels.timeline(given["labelling"]["segments"], given["duration"]),
+        timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
         label_kinds=LABEL_KINDS.items(),
-        can_label=config().label_model and labels.has_moments(get_db(), video),
+        can_label=config().label_model and moments.has_moments(get_db(), video),
         **more,
     )
 
@@ -279,61 +279,3 @@ def _operations(spec):
 def _resolve(spec, schema):
     name = schema.get("$ref", "").rpartition("/")[2]
     return spec["components"]["schemas"][name] if name else schema
-
-
-def clock(seconds: float | None) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, second = divmod(round(seconds or 0), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def moment(seconds: float) -> str:
-    """`2:03.4`: frames of a short clip lie close together."""
-    minutes, tenths = divmod(round(seconds * 10), 600)
-    return f"{minutes}:{tenths // 10:02}.{tenths % 10}"
-
-
-def day(seconds: float) -> Markup:
-    """A date, to the minute, for people and machines."""
-    local = datetime.fromtimestamp(seconds).astimezone()
-    return Markup('<time datetime="{}">{}</time>').format(
-        local.isoformat(timespec="seconds"), f"{local.day} {local:%b %Y, %H:%M}"
-    )
-
-
-def found(text: str) -> Markup:
-    """A sentence that a search found, what was found marked."""
-    marked = str(escape(text)).replace("\x02", "<mark>").replace("\x03", "</mark>")
-    return Markup(marked)  # escaped before the marks went in
-
-
-def polyline(points: list[dict], name: str) -> str:
-    """A curve as points of an SVG polyline, in a box of 100 by 100."""
-    curve = [(point["epoch"], point[name]) for point in points if name in point]
-    epochs = [point["epoch"] for point in points]
-    losses = [point[key] for point in points for key in ("loss", "val_loss") if key in point]
-    low, high = min(losses, default=0), max(losses, default=1)
-    wide, tall = (max(epochs) - min(epochs)) or 1, (high - low) or 1
-    return " ".join(
-        f"{100 * (epoch - min(epochs)) / wide:.2f},{100 * (high - loss) / tall:.2f}"
-        for epoch, loss in curve
-    )
-
-
-def tint(colour: int) -> str:
-    """The classes of the colour of a label: where there are many, they also differ in pattern."""
-    weave, hue = divmod(colour - 1, _TINTS)
-    return f"tint-{hue} weave-{weave % _WEAVES}"
-
-
-FILTERS = {
-    "tint": tint,
-    "clock": clock,
-    "moment": moment,
-    "day": day,
-    "found": found,
-    "polyline": polyline,
-    "bytes": videos.bytes_in_words,
-    "certainty": lambda score: exp(min(0.0, score)),
-}
