@@ -90,6 +90,14 @@ def test_command_lines_are_doors():
             assert "cli" not in door or path.parent == ROOT.joinpath(*door), module
 
 
+def test_the_store_stands_alone():
+    """The modules that keep and ask the page's database know nothing of what shows it."""
+    for module in MODULES:
+        if module.startswith("web.store"):
+            others = {m.split(".")[1] for m in _imports(module) if m.startswith("web.")}
+            assert others <= {"store", "config", "errors", "media"}, module
+
+
 @pytest.mark.parametrize(
     "code",
     [
