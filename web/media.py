@@ -2,12 +2,13 @@
 
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from captioner.video import read_frames
+from captioner.video import read_frames_at
 
 HEAD = 16
 _HEIGHT = 180
@@ -43,14 +44,19 @@ def media_type(head: bytes) -> str | None:
     return next((kind for at, mark, kind in _SIGNATURES if head[at:].startswith(mark)), None)
 
 
-def write_frames(video: Path, num_frames: int, folder: Path) -> None:
-    """Writes the frames that a captioner looks at as `0.jpg`, `1.jpg`, ..., all or none.
+def write_frames(video: Path, times: Sequence[float], folder: Path) -> None:
+    """Writes the frames that a captioner looked at as `0.jpg`, `1.jpg`, ..., all or none.
+
+    Args:
+        video: the file.
+        times: of the frames, seconds from the first one.
+        folder: where to write them, in place of what is there.
 
     Raises:
         VideoError: the video cannot be read.
         OSError: a picture cannot be written.
     """
-    frames = read_frames(video, num_frames).frames
+    frames = read_frames_at(video, times)
     partial = folder.with_name(f".{uuid.uuid4().hex}")
     partial.mkdir()
     try:

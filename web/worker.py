@@ -153,7 +153,7 @@ class Worker:
         [caption] = self.captioner.caption_many([path], segments=SHOTS, workers=1)
         if isinstance(caption, Failure):
             raise VideoError(caption.error)
-        write_frames(path, len(caption.times) or 1, videos.frames_of(self.config, video))
+        write_frames(path, caption.times, videos.frames_of(self.config, video))
         # A single shot's sentence is that of the whole.
         return caption if len(caption.segments) > 1 else replace(caption, segments=())
 

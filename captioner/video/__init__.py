@@ -1,7 +1,7 @@
 """A video file -> frames."""
 
 from .files import SUFFIXES, find_videos, is_video
-from .frames import Clip, Sample, read_frames, read_steadily, stream_frames
+from .frames import Clip, Sample, read_frames, read_frames_at, read_steadily, stream_frames
 
 __all__ = [
     "SUFFIXES",
@@ -10,6 +10,7 @@ __all__ = [
     "find_videos",
     "is_video",
     "read_frames",
+    "read_frames_at",
     "read_steadily",
     "stream_frames",
 ]

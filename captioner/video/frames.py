@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -112,6 +112,44 @@ def read_frames(
         if is_picture:
             return _read_picture(path, name, size)
         return _read_stream(path, name, num_frames, size, start, inf if end is None else end)
+
+
+def read_frames_at(
+    path: str | os.PathLike, times: Sequence[float], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Reads once more the frames that something was sampled from, as they are.
+
+    Args:
+        path: as for `read_frames`.
+        times: of the frames, seconds from the first one, rising; of each the nearest is taken.
+        size: as for `read_frames`.
+
+    Returns:
+        A frame for each of `times`, uint8 RGB, `(len(times), height, width, 3)`.
+
+    Raises:
+        VideoError: as for `read_frames`.
+    """
+    name, is_picture = _inspect(path)
+    wanted = np.asarray(times, float)
+    with _in_plain_words(path):
+        if is_picture:
+            return np.repeat(_read_picture(path, name, size).frames, len(wanted), axis=0)
+        try:
+            with Stream(name) as stream:
+                check_pixels(path, stream.width, stream.height)
+                chosen = np.unique(stream.timeline.nearest(wanted))
+                found = fit_all(stream.frames(chosen), size)
+        except (av.FFmpegError, Unplannable) as err:
+            _log.debug("%s: read straight through: %s", path, err)
+            timeline = packet_timeline(path, name)
+            chosen = np.unique(timeline.nearest(wanted))
+            by_index = fit_all(Reading(path, name).frames(chosen), size)
+            found = {timeline.times[index]: frame for index, frame in by_index.items()}
+    if not found:
+        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+    nearest = Timeline(np.array(list(found)), 0.0).nearest(wanted)
+    return np.stack(list(found.values()))[nearest]
 
 
 def read_steadily(

@@ -56,6 +56,11 @@ class Timeline(NamedTuple):
         rising = np.maximum.accumulate(on_screen - order) + order
         return np.clip(rising, first + order, stop - count + order)
 
+    def nearest(self, times: np.ndarray) -> np.ndarray:
+        """Indices, one for each of these `times` in seconds, of the frames that begin nearest."""
+        middles = (self.times[1:] + self.times[:-1]) / 2
+        return np.searchsorted(middles, times)
+
     def every(self, step: float) -> np.ndarray:
         """Indices, rising, of the frames on screen in the middle of each `step` seconds."""
         middles = np.arange(step / 2, max(self.duration, step), step)

@@ -4,9 +4,12 @@ import json
 import time
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 
 from captioner.caption import Candidate, Segment
+from tests.clips import write_clip
 from web import create_app
 from web.config import WebConfig
 
@@ -112,6 +115,23 @@ def test_long_videos_have_a_sentence_for_each_stretch(client, send, clips, confi
     page = client.get(f"/videos/{video}").get_data(as_text=True)
     assert "1:01:00" in page
     assert 'data-time="3660.0"' in page
+
+
+def test_the_frames_shown_are_those_that_the_model_looked_at(client, send, config, tmp_path):
+    """Wherever in the video they are: of a video cut into shots they do not lie evenly."""
+    frames = [np.full((48, 64, 3), 10 * number, np.uint8) for number in range(24)]
+    content = write_clip(tmp_path / "grey.avi", frames, codec="MJPG").read_bytes()
+
+    class Captioner(FakeCaptioner):
+        def caption(self, video):
+            return replace(super().caption(video), times=(0.0, 0.1, 0.2, 2.3))
+
+    video = send(content, "grey.avi").json["id"]
+    work(config, lambda *_: Captioner())
+    shown = sorted((config.data / "frames" / video).iterdir())
+    assert [path.name for path in shown] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    shades = [cv2.imread(str(path)).mean() for path in shown]
+    assert shades == pytest.approx([0, 10, 20, 230], abs=3)
 
 
 def test_export(client, captioned):

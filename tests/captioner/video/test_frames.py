@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from captioner.errors import VideoError
-from captioner.video import find_videos, is_video, read_frames, read_steadily, stream_frames
+from captioner.video import (
+    find_videos,
+    is_video,
+    read_frames,
+    read_frames_at,
+    read_steadily,
+    stream_frames,
+)
 from captioner.video.pyav import Stream, Unplannable
 from tests.clips import (
     add_exif_orientation,
@@ -55,6 +62,18 @@ def test_frames_lie_evenly_over_the_clip(name, codec, away, tmp_path):
     assert clip.frames.dtype == np.uint8
     np.testing.assert_allclose(clip.times, np.array(numbers) / 10, atol=1e-3)
     assert clip.duration == pytest.approx(4.0, abs=1e-3)
+
+
+def test_sampled_frames_are_read_again(away, tmp_path):
+    path = write_clip(tmp_path / "a.avi", _numbered(40), 10, "MJPG")
+    samples = list(read_steadily(path, 0.7))
+    again = read_frames_at(path, [sample.time for sample in samples])
+    np.testing.assert_array_equal(again, [sample.frame for sample in samples])
+    frames = read_frames_at(path, [-1.0, 0.04, 0.06, 0.06, 3.89, 99.0], (24, 32))
+    assert numbers_of(frames) == [0, 0, 1, 1, 39, 39]
+    assert frames.shape[1:] == (24, 32, 3)
+    cv2.imwrite(str(tmp_path / "b.png"), numbered_frame(9))
+    assert numbers_of(read_frames_at(tmp_path / "b.png", [0.0])) == [9]
 
 
 def test_colours_are_rgb(tmp_path):
