@@ -1,7 +1,6 @@
 """The API for scripts, which the page uses too."""
 
 import re
-import time
 from importlib.metadata import version
 
 import flask_smorest
@@ -71,17 +70,8 @@ def _kinds(media_types):
 @_errors()
 def health():
     """Say how the server is"""
-    [waiting, oldest] = (
-        get_db()
-        .execute(
-            "SELECT count(*), min(created) FROM jobs WHERE state = 'waiting' AND NOT EXISTS "
-            "(SELECT 1 FROM jobs WHERE state = 'working')"
-        )
-        .fetchone()
-    )
-    stuck = waiting and time.time() - oldest > 60
-    [waiting] = get_db().execute("SELECT count(*) FROM jobs WHERE state = 'waiting'").fetchone()
-    status = "overdue" if stuck else "ok"
+    waiting, idle_seconds = jobs.waiting(get_db())
+    status = "overdue" if (idle_seconds or 0) > 60 else "ok"
     return {"status": status, "version": version("captioner"), "waiting": waiting}
 
 
@@ -313,11 +303,7 @@ def export(query):
 @_errors()
 def list_jobs(query):
     """List what is being done and was done"""
-    rows = get_db().execute(
-        "SELECT * FROM jobs WHERE :state IS NULL OR state = :state ORDER BY number DESC LIMIT 200",
-        {"state": query.get("state")},
-    )
-    return {"jobs": rows.fetchall()}
+    return {"jobs": jobs.find(get_db(), query.get("state"))}
 
 
 @blueprint.route("/events")
@@ -382,7 +368,7 @@ def discard(model):
 @_errors()
 def recaption():
     """Caption all videos again that another model captioned; corrected sentences stand"""
-    return {"count": jobs.retry_all(get_db(), models.active(get_db())["name"])}
+    return {"count": jobs.retry_all(get_db())}
 
 
 @blueprint.route("/relabel", methods=["POST"])

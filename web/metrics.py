@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 
 from .config import WebConfig
-from .store import database
+from .store import database, jobs, videos
 
 
 class Metrics:
@@ -35,19 +35,15 @@ class Metrics:
 
     def collect(self):
         """Called by prometheus_client: what the database says at this moment."""
-        jobs = GaugeMetricFamily(
+        by_state = GaugeMetricFamily(
             "captioner_jobs", "Jobs by task and state", labels=["task", "state"]
         )
         with closing(database.connect(self._config.data)) as db:
-            for task, state, count in db.execute(
-                "SELECT task, state, count(*) FROM jobs GROUP BY task, state"
-            ):
-                jobs.add_metric([task, state], count)
-            [videos, stored] = db.execute(
-                "SELECT count(*), coalesce(sum(received), 0) FROM videos"
-            ).fetchone()
-        yield jobs
-        yield GaugeMetricFamily("captioner_videos", "Videos kept", value=videos)
+            for row in jobs.counts(db):
+                by_state.add_metric([row["task"], row["state"]], row["count"])
+            kept, stored = videos.count(db), videos.stored_bytes(db)
+        yield by_state
+        yield GaugeMetricFamily("captioner_videos", "Videos kept", value=kept)
         yield GaugeMetricFamily("captioner_stored_bytes", "Bytes of videos kept", value=stored)
 
     def describe(self):

@@ -54,19 +54,17 @@ def library():
     rows, total = videos.find(
         get_db(), query["q"][:200], state, corrected, query["sort"], min(page, 10**6), PER_PAGE
     )
-    everything = get_db().execute("SELECT count(*) FROM videos").fetchone()[0]
-    has_labels = get_db().execute("SELECT EXISTS (SELECT 1 FROM labellings)").fetchone()[0]
     return render_template(
         "library.html",
         last_event=last,
         videos=[_card(row) for row in rows],
         total=total,
-        everything=everything,
+        everything=videos.count(get_db()),
         page=page,
         last_page=max(1, -(-total // PER_PAGE)),
         query=query,
         limits=config(),
-        has_labels=has_labels,
+        has_labels=moments.any_labelled(get_db()),
         label_model=moments.model_name(config()),
         unlabelled=len(moments.unlabelled(get_db(), config())) if config().label_model else 0,
     )
@@ -223,9 +221,6 @@ def _teaching():
             shares = [pair[f"{who}_share"] for pair in row["pairs"]]
             row[f"{who}_share"] = sum(shares) / len(shares) if shares else None
     current = models.active(db)
-    others = db.execute(
-        "SELECT count(*) FROM library WHERE state = 'done' AND model != ?", (current["name"],)
-    ).fetchone()[0]
     return {
         "corrections": len(labels),
         "held_out": sum(label["held_out"] for label in labels),
@@ -234,7 +229,7 @@ def _teaching():
         "current": current,
         "open": next((row for row in rows if row["state"] in models.OPEN), None),
         "ready": [row for row in rows if row["state"] == "ready"],
-        "others": others,
+        "others": len(models.captioned_by_others(db)),
     }
 
 

@@ -74,7 +74,7 @@ class Teacher:
         """Teaches one model, for as long as it takes; False if none waits."""
         db = database.connect(self.config.data)
         try:
-            row = db.execute(f"SELECT * FROM models WHERE state IN {models.OPEN}").fetchone()
+            row = models.being_taught(db)
             if row is None:
                 return False
             try:

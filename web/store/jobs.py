@@ -13,7 +13,7 @@ from captioner.moments.segments import LabelledSegment
 
 from ..config import WebConfig
 from ..errors import Refusal, not_found
-from . import moments, videos
+from . import models, moments, videos
 from .database import transaction
 
 CAPTION, LABEL = "caption", "label"
@@ -120,15 +120,13 @@ def retry(db: sqlite3.Connection, video: str) -> None:
         add(db, video)
 
 
-def retry_all(db: sqlite3.Connection, model: str) -> int:
+def retry_all(db: sqlite3.Connection) -> int:
     """Has all videos captioned again that another model captioned; how many there are."""
     with transaction(db):
-        rows = db.execute(
-            "SELECT id FROM library WHERE state = 'done' AND model != ? ORDER BY created", (model,)
-        ).fetchall()
-        for row in rows:
-            add(db, row["id"])
-    return len(rows)
+        found = models.captioned_by_others(db)
+        for video in found:
+            add(db, video)
+    return len(found)
 
 
 def label(db: sqlite3.Connection, config: WebConfig, video: str) -> None:
@@ -166,6 +164,34 @@ def overdue(db: sqlite3.Connection, seconds: float) -> sqlite3.Row | None:
         "SELECT number FROM jobs WHERE state = 'working' AND started < ?",
         (time.time() - seconds,),
     ).fetchone()
+
+
+def find(db: sqlite3.Connection, state: str | None = None, limit: int = 200) -> list[sqlite3.Row]:
+    """Jobs, newest first; only those of this state if one is given."""
+    return db.execute(
+        "SELECT * FROM jobs WHERE :state IS NULL OR state = :state "
+        "ORDER BY number DESC LIMIT :limit",
+        {"state": state, "limit": limit},
+    ).fetchall()
+
+
+def counts(db: sqlite3.Connection) -> list[sqlite3.Row]:
+    """How many jobs there are of each `task` and `state`: the `count`."""
+    return db.execute(
+        "SELECT task, state, count(*) AS count FROM jobs GROUP BY task, state"
+    ).fetchall()
+
+
+def waiting(db: sqlite3.Connection) -> tuple[int, float | None]:
+    """How many jobs wait, and how long the first has waited while nothing is done, seconds.
+
+    The latter is None while a job is worked on, and where none waits.
+    """
+    count, oldest, working = db.execute(
+        "SELECT count(*), min(created), EXISTS (SELECT 1 FROM jobs WHERE state = 'working') "
+        "FROM jobs WHERE state = 'waiting'"
+    ).fetchone()
+    return count, time.time() - oldest if count and not working else None
 
 
 def queue_place(db: sqlite3.Connection, video: str) -> int | None:

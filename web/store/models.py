@@ -46,6 +46,20 @@ def active(db: sqlite3.Connection) -> sqlite3.Row:
     return db.execute("SELECT * FROM models WHERE state = 'active'").fetchone()
 
 
+def being_taught(db: sqlite3.Connection) -> sqlite3.Row | None:
+    """The model that is being taught or waits for it."""
+    return db.execute(f"SELECT * FROM models WHERE state IN {OPEN}").fetchone()
+
+
+def captioned_by_others(db: sqlite3.Connection) -> list[str]:
+    """Videos whose sentence another model wrote than the one in use, oldest first."""
+    rows = db.execute(
+        "SELECT id FROM library WHERE state = 'done' AND model != ? ORDER BY created",
+        (active(db)["name"],),
+    )
+    return [row["id"] for row in rows]
+
+
 def read(db: sqlite3.Connection, model: int) -> sqlite3.Row:
     """A model's row.
 
@@ -98,7 +112,7 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
             f"Correct the sentences of at least {MIN_CORRECTIONS} videos first.",
         )
     with transaction(db):
-        if db.execute(f"SELECT 1 FROM models WHERE state IN {OPEN}").fetchone():
+        if being_taught(db):
             raise Refusal(409, "wrong_state", "A model is being taught already.")
         [number] = db.execute("SELECT coalesce(max(id), 0) + 1 FROM models").fetchone()
         name = f"taught-{number}"

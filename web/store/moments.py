@@ -60,6 +60,11 @@ def read(db: sqlite3.Connection, video: str) -> dict:
     return dict(row) | {"segments": [dict(segment) for segment in segments]}
 
 
+def any_labelled(db: sqlite3.Connection) -> bool:
+    """Whether a model has labelled the moments of any video."""
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM labellings)").fetchone()[0])
+
+
 def has_moments(db: sqlite3.Connection, video: str) -> bool:
     """Whether a video can be labelled: it is here as a whole, and no picture."""
     sql = f"SELECT 1 FROM videos WHERE id = ? AND {_HAS_MOMENTS}"

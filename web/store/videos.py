@@ -36,6 +36,16 @@ def frames_of(config: WebConfig, video: str) -> Path:
     return config.data / "frames" / video
 
 
+def count(db: sqlite3.Connection) -> int:
+    """How many videos there are, arrived or not."""
+    return db.execute("SELECT count(*) FROM videos").fetchone()[0]
+
+
+def stored_bytes(db: sqlite3.Connection) -> int:
+    """How much of all videos has arrived, bytes."""
+    return db.execute("SELECT coalesce(sum(received), 0) FROM videos").fetchone()[0]
+
+
 def read(db: sqlite3.Connection, video: str) -> sqlite3.Row:
     """All that the table `library` says of a video.
 
