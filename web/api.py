@@ -177,7 +177,7 @@ def content(video):
     """Send the video, or the part of it that a Range header asks for"""
     row = videos.read(get_db(), video)
     if row["received"] < row["size"]:
-        raise Refusal(404, "not_found", "This video has not arrived yet.")
+        raise Refusal(404, "not_found", "This video is not fully uploaded yet.")
     answer = send_file(
         videos.path_of(config(), video).resolve(),
         mimetype=row["media_type"],
@@ -221,7 +221,7 @@ def captions(video, kind):
 @_kinds(formats.LABEL_MEDIA_TYPES)
 @_errors(404)
 def labels_file(video, kind):
-    """Send what holds when, as `captioner label` writes it: jsonl, csv, srt, vtt or audacity"""
+    """Send the labels over time, as `captioner label` does: jsonl, csv, srt, vtt or audacity"""
     row = videos.read(get_db(), video)
     if kind not in formats.LABEL_MEDIA_TYPES:
         raise not_found("format")

@@ -92,8 +92,8 @@ def _refuse(error: Refusal | HTTPException):
 
 _MESSAGES = {
     404: "There is nothing here; it may have been deleted.",
-    405: "This cannot be done here.",
-    413: "This is larger than can be taken at once.",
+    405: "This address does not take such a request.",
+    413: "This request is too large.",
     500: "Something went wrong that should not have; the server's log says where.",
 }
 

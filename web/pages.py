@@ -130,7 +130,7 @@ def login():
 
 
 @pages.post("/login")
-def enter():
+def log_in():
     """Opens the session."""
     goal = request.form.get("next", "")
     if not security.let_in(request.form.get("token", "")):
@@ -141,7 +141,7 @@ def enter():
 
 
 @pages.post("/logout")
-def leave():
+def log_out():
     """Closes the session."""
     session.clear()
     return redirect(url_for("pages.login"))

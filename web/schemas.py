@@ -110,7 +110,7 @@ class SegmentSchema(Schema):
 
 
 class Labelling(Schema):
-    """What holds when in a video; several labels may hold at once."""
+    """The labels of a video over time; several may hold at once."""
 
     state = _text("Of the job that labels it; null: there was none", allow_none=True)
     error = _text("Why that came to nothing", allow_none=True)

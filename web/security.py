@@ -21,7 +21,7 @@ from .config import LOOPBACK, WebConfig
 from .errors import Refusal
 
 csrf = CSRFProtect()
-_PUBLIC = {"static", "pages.login", "pages.enter", "api.health"}
+_PUBLIC = {"static", "pages.login", "pages.log_in", "api.health"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -68,7 +68,7 @@ def count(what: str, rate: str) -> None:
 def check(what: str, rate: str) -> None:
     """Refuses what `count` would refuse, without counting."""
     if not current_app.extensions["rates"].test(parse(rate), what, request.remote_addr or ""):
-        raise Refusal(429, "too_fast", "This is more than can be done at a time; wait a minute.")
+        raise Refusal(429, "too_fast", "Too many requests; wait a minute, then try again.")
 
 
 def let_in(token: str) -> bool:

@@ -119,15 +119,15 @@ class Worker:
             jobs.fail(
                 self.db,
                 number,
-                "This video asks for more memory than it may have; convert it "
-                "to a smaller one and upload that.",
+                "Reading this video needs more memory than the server allows; "
+                "convert it to a smaller one and upload that.",
             )
         except Exception:
             _log.exception("%s: failed in a way that nobody expected", video)
             jobs.fail(
                 self.db,
                 number,
-                "The captioner stumbled over this video; the server's log says "
+                "Captioning this video failed unexpectedly; the server's log says "
                 "where. Try again, or convert it to MP4 and upload that.",
             )
         return True

@@ -55,7 +55,7 @@ def test_from_the_first_video_to_an_own_model(person, files):
         "document.getElementById('uploads'), {subtree: true, childList: true, characterData: true})"
     )
     person.all("#files")[0].send_keys("\n".join(str(files / name) for name in names))
-    person.see("#uploads .problem", "is no video")
+    person.see("#uploads .problem", "neither a video")
     person.see("#uploads .problem", "is empty")
     person.see(".card.done .sentence", "A red ball rolls over the floor.")
     person.see(".card.done .sentence", "A blue ball rolls over the floor.")
@@ -269,7 +269,7 @@ def test_an_upload_goes_on_after_the_line_was_down(person, files):
     person.browser.execute_cdp_cmd("Network.emulateNetworkConditions", network | {"offline": True})
     try:
         person.all("#files")[0].send_keys(str(files / "blue.webm"))
-        person.see("#uploads li", "goes on by itself")
+        person.see("#uploads li", "continues when it is back")
     finally:
         person.browser.execute_cdp_cmd(
             "Network.emulateNetworkConditions", network | {"offline": False}

@@ -66,7 +66,7 @@ def test_captions_by_a_server(files, capsys, monkeypatch):
     ]
     assert rows[0]["model"] == "default"
     assert [row["video"] for row in rows[3:]] == [str(path) for path in paths[1:]]
-    for row, reason in zip(rows[3:], ("no video", "No such file", "empty"), strict=True):
+    for row, reason in zip(rows[3:], ("neither a video", "No such file", "empty"), strict=True):
         assert reason in row["error"]
     assert out.read_text().endswith("\tA red ball rolls over the floor.\n")
     assert left.json()["total"] == 0

@@ -112,7 +112,7 @@ def test_pictures_have_no_moments(client, send, labelling):
     [
         (ModelError("moments: not a whole model folder"), "not a whole model folder"),
         (MemoryError(), "more memory"),
-        (RuntimeError("unforeseen"), "stumbled"),
+        (RuntimeError("unforeseen"), "unexpectedly"),
     ],
 )
 def test_what_fails_to_be_labelled_keeps_its_caption(client, send, clips, labelling, error, told):
@@ -219,12 +219,12 @@ def test_without_a_label_model_nothing_changes(config, send, clips, client, red)
     waiting = f"/api/v1/videos/{send(clips['blue'], client=client).json['id']}"
     fresh = f"/api/v1/videos/{send(clips['red'], client=plain).json['id']}"
     assert plain.get(fresh).json["labelling"]["state"] is None
-    assert "What holds when" not in page(plain, fresh.removeprefix("/api/v1"))
+    assert "Labels over time" not in page(plain, fresh.removeprefix("/api/v1"))
     assert plain.post(f"{fresh}/label").json["code"] == "no_label_model"
     assert plain.post("/api/v1/relabel").status_code == 409
     # What was labelled stays to be seen; what waits for a model that is gone waits no more.
     text = page(plain, red.removeprefix("/api/v1"))
-    assert "What holds when" in text
+    assert "Labels over time" in text
     assert "Label again" not in text
     with Supervisor(config, WORKER, COMMANDS):
         wait(lambda: plain.get(waiting).json["state"] == "done")

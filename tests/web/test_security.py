@@ -195,7 +195,7 @@ def test_beyond_this_machine_a_token_is_a_must(tmp_path):
 def test_nothing_without_the_token(locked):
     client = locked.test_client()
     for rule in locked.url_map.iter_rules():
-        if rule.endpoint in ("static", "pages.login", "pages.enter", "api.health"):
+        if rule.endpoint in ("static", "pages.login", "pages.log_in", "api.health"):
             continue
         path = rule.rule
         for name in rule.arguments:

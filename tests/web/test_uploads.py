@@ -95,7 +95,7 @@ def test_pictures_are_taken(send, runner, client, tmp_path):
 def test_other_files_are_refused_and_forgotten(send, client, config, content):
     answer = send(content, "film.mp4")
     assert answer.status_code == 415
-    assert "no video" in answer.json["message"]
+    assert "neither a video" in answer.json["message"]
     assert client.get("/api/v1/videos").json["total"] == 0
     assert list((config.data / "videos").iterdir()) == []
 

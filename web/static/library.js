@@ -20,7 +20,7 @@ function add(file) {
     bar.hidden = true;
     problem.hidden = false;
     problem.textContent = message;
-    status.textContent = 'Not taken';
+    status.textContent = 'Refused';
     button.textContent = 'Close';
     button.setAttribute('aria-label', `Close the message about ${file.name}`);
     button.onclick = () => row.remove();
@@ -32,12 +32,12 @@ function add(file) {
   const upload = new Upload(file, Number(drop.dataset.piece), (share, state, message) => {
     bar.value = share || 0;
     status.textContent = {
-      queued: 'Waiting', sending: `${Math.floor(100 * share)} %`, waiting: message, done: 'Here',
+      queued: 'Waiting', sending: `${Math.floor(100 * share)} %`, waiting: message, done: 'Uploaded',
     }[state] || '';
     if (state === 'failed') refuse(message);
     if (state === 'gone') row.remove();
     if (state === 'done') {
-      spoken.textContent = `${file.name} is here and will be looked at.`;
+      spoken.textContent = `${file.name} is uploaded and will be captioned.`;
       row.remove();
       show(upload.id);
     }

@@ -45,7 +45,7 @@ export class Upload {
           this.show(this.share, 'failed', error.message);
           return;
         }
-        this.show(this.share, 'waiting', error.status === 429 ? error.message : 'The line is down; it goes on by itself.');
+        this.show(this.share, 'waiting', error.status === 429 ? error.message : 'The connection is lost; the upload continues when it is back.');
         await pause(error.status === 429 ? 10 : Math.min(2 ** failures / 2, 20));
       }
     }

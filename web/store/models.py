@@ -164,7 +164,7 @@ def move(
     )
     if not moved.rowcount:
         read(db, model)
-        raise Refusal(409, "wrong_state", "This model is past that; look at it again.")
+        raise Refusal(409, "wrong_state", "This model is no longer in that state; reload the page.")
 
 
 def adopt(db: sqlite3.Connection, model: int) -> None:

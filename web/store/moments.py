@@ -1,4 +1,4 @@
-"""Labels of moments: what holds when in a video, by the model that the owner named for that."""
+"""Labels of moments over time, by the model that the owner named for that."""
 
 import sqlite3
 from math import ceil

@@ -18,7 +18,9 @@ from . import jobs, moments
 from .database import transaction
 from .videos import bytes_in_words, delete, path_of, printable, read
 
-_NOT_VIDEO = "This file is no video and no picture, whatever its name says. Choose another one."
+_NOT_VIDEO = (
+    "This file is neither a video nor a picture, whatever its name says. Choose another one."
+)
 
 
 def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> str:
@@ -95,7 +97,7 @@ def append(
         if end > row["size"]:
             raise Refusal(413, "too_large", "This is more than was announced of this file.")
         if not piece:
-            raise Refusal(422, "empty_piece", "There is nothing in this piece.")
+            raise Refusal(422, "empty_piece", "This piece is empty.")
         _check_disk(config, len(piece))
         try:
             os.pwrite(file.fileno(), piece, offset)
