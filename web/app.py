@@ -7,6 +7,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 
 from flask import Flask, current_app, g, jsonify, render_template, request
+from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
@@ -65,6 +66,8 @@ def _refuse(error: Refusal | HTTPException):
     if isinstance(error, RequestRedirect):
         return error.get_response()
     details, headers = {}, {}
+    if isinstance(error, CSRFError):
+        error = Refusal(400, "old_page", "This page is out of date; reload it and try again.")
     if isinstance(error, Refusal):
         status, code, message = error.status, error.code, str(error)
         details = error.details

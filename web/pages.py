@@ -17,6 +17,7 @@ from flask import (
     session,
     url_for,
 )
+from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup, escape
 
 from . import describe, security
@@ -80,19 +81,22 @@ def card(video):
 @pages.get("/videos/<video>")
 def video(video):
     """A video's own page."""
-    return _video_page("video.html", video, last_event=_last_event())
-
-
-@pages.get("/videos/<video>/details")
-def video_details(video):
-    """What changes on a video's page when it is captioned."""
-    return _video_page("video_details.html", video)
-
-
-@pages.get("/videos/<video>/timeline")
-def timeline(video):
-    """What changes on it when its moments are labelled, and leaves the player alone."""
-    return _video_page("timeline.html", video)
+    last = _last_event()
+    given = describe.video(get_db(), video)
+    number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
+    regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
+    return render_template(
+        "video.html",
+        last_event=last,
+        video=given,
+        captioned=bool(given["sentences"]),
+        is_picture=(given["media_type"] or "").startswith("image/"),
+        grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
+        kinds=KINDS.items(),
+        timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
+        label_kinds=LABEL_KINDS.items(),
+        can_label=config().label_model and moments.has_moments(get_db(), video),
+    )
 
 
 @pages.post("/videos/delete")
@@ -108,12 +112,6 @@ def teaching():
     """Teaching: corrections in, a better model out."""
     last = _last_event()
     return render_template("teaching.html", last_event=last, **_teaching())
-
-
-@pages.get("/teaching/details")
-def teaching_details():
-    """What changes on it meanwhile."""
-    return render_template("teaching_details.html", **_teaching())
 
 
 @pages.get("/api")
@@ -145,6 +143,12 @@ def log_out():
     """Closes the session."""
     session.clear()
     return redirect(url_for("pages.login"))
+
+
+@pages.get("/csrf-token")
+def csrf_token():
+    """A token for a page whose own one is out of date."""
+    return {"token": generate_csrf()}
 
 
 @pages.get("/events")
@@ -193,22 +197,6 @@ def _last_event() -> int:
 def _card(row: dict) -> dict:
     row["place"] = jobs.queue_place(get_db(), row["id"]) if row["state"] == "waiting" else None
     return row
-
-
-def _video_page(template, video, **more):
-    given = describe.video(get_db(), video)
-    number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
-    regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
-    return render_template(
-        template,
-        video=given,
-        grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
-        kinds=KINDS.items(),
-        timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
-        label_kinds=LABEL_KINDS.items(),
-        can_label=config().label_model and moments.has_moments(get_db(), video),
-        **more,
-    )
 
 
 def _teaching():

@@ -10,12 +10,13 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from captioner.caption import Candidate, Caption, Failure
+from captioner.caption import Candidate, Caption, Failure, Segment
 from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import ModelError, VideoError
 from captioner.model_folder import ModelFolder
@@ -27,6 +28,7 @@ from web.teaching import Commands
 
 WORKER = (sys.executable, "-m", "tests.web.fakes", "work")
 DEADLY, GREEDY = b"kills the worker", b"wants four gigabytes"
+LONG = b"is told in three stretches"
 SPLIT = b"kills whoever labels it"
 LEARNED = "learned.json"
 
@@ -93,6 +95,15 @@ class FakeLabeller:
         yield LabelledSegment("late", middle, end, 0.5)
         if self.overlap:
             yield LabelledSegment("moves", 0.0, end, 0.75)
+
+
+def _in_stretches(caption):
+    third = caption.duration / 3
+    segments = tuple(
+        Segment(n * third, (n + 1) * third, (Candidate(f"Part {n} of a {what} film.", -1.0),))
+        for n, what in enumerate(("quiet", "lively", "long and winding"))
+    )
+    return replace(caption, segments=segments)
 
 
 def label_folder(path, multi_label=False):
@@ -185,7 +196,8 @@ if __name__ == "__main__":
                     os.kill(os.getpid(), 9)
                 if content.endswith(GREEDY):
                     np.zeros(2**32, np.uint8)
-                return look(video)
+                said = look(video)
+                return _in_stretches(said) if content.endswith(LONG) else said
 
             captioner.caption = caption
             return captioner

@@ -66,7 +66,7 @@ def test_from_the_first_video_to_an_own_model(person, files):
 
     # A video's page: it plays, with its sentence as a track.
     person.click(".card.done .sentence", "red")
-    person.see("h1", "A red ball rolls over the floor.")
+    person.see("#sentence", "A red ball rolls over the floor.")
     person.wait("document.querySelector('video').readyState >= 2")
     person.wait("document.querySelector('video').textTracks[0].cues?.length === 1")
     text = "document.querySelector('video').textTracks[0].cues[0].text"
@@ -94,16 +94,16 @@ def test_from_the_first_video_to_an_own_model(person, files):
     box = person.see("#text")
     assert person.browser.switch_to.active_element == box
     box.send_keys("x", Keys.ESCAPE)
-    person.see("h1", "A red ball rolls over the floor.")
+    person.see("#sentence", "A red ball rolls over the floor.")
     person.see("#edit").send_keys(Keys.ENTER)
     person.see("#text").clear()
     person.see("#text").send_keys("A crimson square <b>slides</b> by.", Keys.ENTER)
-    person.see("h1", "A crimson square <b>slides</b> by.")
-    person.see(".pill", "Corrected by hand")
+    person.see("#sentence", "A crimson square <b>slides</b> by.")
+    person.see("#sentences .pill", "Corrected by hand")
     person.go("/")
     person.click(".card .sentence", "A blue ball")
     person.click(".take")
-    person.see("h1", "Something blue floats by.")
+    person.see("#sentence", "Something blue floats by.")
 
     # It is found again.
     person.go("/")

@@ -104,7 +104,7 @@ def test_pictures_have_no_moments(client, send, labelling):
     read = client.get(f"/api/v1/videos/{video}").json
     assert (read["state"], read["labelling"]["state"]) == ("done", None)
     assert client.post(f"/api/v1/videos/{video}/label").status_code == 409
-    assert "timeline" not in page(client, f"/videos/{video}/timeline")
+    assert 'class="panel timeline"' not in page(client, f"/videos/{video}")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_export(client, send, clips, labelling, red):
 
 
 def test_a_bar_says_what_when_and_how_surely(client, red):
-    text = page(client, f"{red.removeprefix('/api/v1')}/timeline")
+    text = page(client, red.removeprefix("/api/v1"))
     name = "red, 0:00.0 to 0:00.8, 88 % probable"
     assert f'title="{name}" aria-label="{name}"><span>red</span></button>' in text
     assert 'data-time="0.0" data-end="0.8"' in text

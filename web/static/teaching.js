@@ -1,7 +1,7 @@
 import { ask, attempt, listen, refresh, tell } from './server.js';
 
 const details = document.getElementById('details');
-const update = () => attempt(() => refresh(details, '/teaching/details'));
+const update = () => attempt(() => refresh());
 
 details.addEventListener('click', async (event) => {
   const button = event.target.closest('[data-post]');
@@ -12,6 +12,7 @@ details.addEventListener('click', async (event) => {
     if ('count' in answer) tell(`${answer.count} ${answer.count === 1 ? 'video is' : 'videos are'} captioned again.`);
   });
   await update();
+  button.disabled = false;
 });
 
 listen((topic, _, state) => { if (topic === 'model' || state === 'corrected') update(); });

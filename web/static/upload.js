@@ -1,6 +1,6 @@
 // Sends files in pieces; a piece that is lost is sent again from where the server says it stands.
 
-import { ask, csrfHeaders, Problem } from './server.js';
+import { ask, csrfHeaders, Problem, root, withToken } from './server.js';
 
 const AT_ONCE = 3;
 const PATIENCE = 12; // failures in a row before it waits for a person
@@ -56,7 +56,7 @@ export class Upload {
     while (offset < this.file.size && !this.gone) {
       try {
         const body = this.file.slice(offset, offset + this.pieceSize);
-        const video = await this.patch(offset, body);
+        const video = await withToken(() => this.patch(offset, body));
         offset = video.received;
       } catch (error) {
         if (!(error instanceof Problem) || error.status !== 409) throw error;
@@ -91,10 +91,10 @@ export class Upload {
     return new Promise((done, fail) => {
       const request = new XMLHttpRequest(); // fetch does not tell how much it has sent
       this.request = request;
-      request.open('PATCH', `/api/v1/videos/${this.id}/content`);
+      request.open('PATCH', `${root}/api/v1/videos/${this.id}/content`);
       request.setRequestHeader('Content-Type', 'application/octet-stream');
       request.setRequestHeader('Upload-Offset', offset);
-      for (const [name, value] of Object.entries(csrfHeaders)) request.setRequestHeader(name, value);
+      for (const [name, value] of Object.entries(csrfHeaders())) request.setRequestHeader(name, value);
       request.upload.onprogress = (event) => {
         this.share = (offset + Math.min(event.loaded, body.size)) / this.file.size;
         this.show(this.share, 'sending');

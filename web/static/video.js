@@ -1,41 +1,108 @@
-import { ask, attempt, listen, refresh } from './server.js';
+import { ask, attempt, listen, refresh, root } from './server.js';
 
-const details = document.getElementById('details');
-const { video } = details.dataset;
+const page = document.getElementById('video');
+const { video } = page.dataset;
 const path = `/api/v1/videos/${video}`;
-const find = (selector) => details.querySelector(selector);
-const update = () => attempt(() => refresh(details, `/videos/${video}/details`).then((swapped) => swapped && begin()));
+const find = (selector) => page.querySelector(selector);
+const player = find('#player'); // stays as it is, whatever is swapped around it
+
+// What is swapped: every part but one in which somebody writes; that one waits until it is left.
+
+const isHeld = (part) => {
+  const editor = part.querySelector('#editor');
+  if (editor && !editor.hidden) return true;
+  const inputs = [...part.querySelectorAll('.bare')];
+  return inputs.some((input) => input === document.activeElement || input.value !== input.defaultValue);
+};
+let held = false;
+
+async function update() {
+  if (page.dataset.state === 'uploading') { location.reload(); return; } // there is a player now
+  await attempt(async () => {
+    const { swapped, held: left } = await refresh(isHeld);
+    held = left.length > 0;
+    document.getElementById('news').hidden = !held;
+    if (swapped.includes('sentences')) subtitle();
+    if (swapped.includes('timeline')) lay();
+    if (swapped.includes('considered')) begin();
+  });
+}
+
+// The player's subtitles, as the sentences stand now.
+function subtitle() {
+  if (!player || !find('#sentence')) return;
+  const old = player.querySelector('track');
+  const mode = old?.track.mode ?? 'showing';
+  old?.remove();
+  const track = document.createElement('track');
+  Object.assign(track, { kind: 'captions', label: 'captioner', srclang: 'en', src: `${find('#sentences').dataset.captions}?${Date.now()}` });
+  player.append(track);
+  track.track.mode = mode;
+}
 
 // Sentences
-
-async function correct(position, text) {
-  if (await attempt(() => ask('PUT', `${path}/sentences/${position}`, { text }))) await update();
-}
 
 function edit(open) {
   find('#editor').hidden = !open;
   find('#sentence').hidden = open;
-  find('#edit').hidden = open;
-  if (open) find('#text').select();
-  else find('#edit').focus();
+  find('#about').hidden = open;
+  if (open) {
+    find('#text').select();
+  } else {
+    find('#text').value = find('#text').defaultValue;
+    find('#edit').focus();
+    if (held) update();
+  }
 }
 
-details.addEventListener('submit', (event) => {
+async function correct(text) {
+  if (!await attempt(() => ask('PUT', `${path}/sentences/0`, { text }))) return;
+  if (!find('#editor').hidden) edit(false);
+  await update();
+}
+
+// Of a stretch, in its place: somebody may be writing in the next one already.
+async function correctStretch(input) {
+  const row = input.closest('li');
+  const text = input.value.trim() || null;
+  if (input.value === input.defaultValue) return;
+  await attempt(async () => {
+    const { sentences } = await ask('PUT', `${path}/sentences/${row.dataset.position}`, { text });
+    const now = sentences.find(({ position }) => position === Number(row.dataset.position));
+    if ((input.value.trim() || null) === text) input.value = now.text;
+    input.defaultValue = now.text;
+    row.classList.toggle('corrected', now.corrected);
+    subtitle();
+  });
+}
+
+page.addEventListener('submit', (event) => {
   event.preventDefault();
-  correct(0, find('#text').value).then(() => find('#edit')?.focus());
+  correct(find('#text').value);
 });
-details.addEventListener('keydown', (event) => {
-  if (event.target.id === 'text' && event.key === 'Escape') edit(false);
-  if (event.target.id === 'text' && event.key === 'Enter' && !event.shiftKey) {
+page.addEventListener('keydown', (event) => {
+  const input = event.target;
+  const isEnter = event.key === 'Enter' && !event.shiftKey && !event.isComposing;
+  if (input.id === 'text' && event.key === 'Escape') edit(false);
+  if (input.id === 'text' && isEnter) {
     event.preventDefault();
     find('#editor').requestSubmit();
   }
-  if (event.target.matches('.bare') && event.key === 'Enter') event.target.blur();
-});
-details.addEventListener('change', (event) => {
-  if (event.target.matches('.bare')) {
-    correct(event.target.closest('li').dataset.position, event.target.value || null);
+  if (!input.matches('.bare')) return;
+  if (event.key === 'Escape') input.value = input.defaultValue;
+  if (isEnter) {
+    event.preventDefault();
+    const next = input.closest('li').nextElementSibling?.querySelector('.bare');
+    if (next) next.focus();
+    else correctStretch(input);
   }
+});
+page.addEventListener('focusout', async (event) => {
+  if (!event.target.matches('.bare')) return;
+  await correctStretch(event.target);
+  if (held && !document.activeElement?.matches('.bare')) update();
+});
+page.addEventListener('change', (event) => {
   if (event.target.id === 'which') choose(event.target.value);
 });
 
@@ -44,8 +111,8 @@ details.addEventListener('change', (event) => {
 const clicks = {
   '#edit': () => edit(true),
   '#keep': () => edit(false),
-  '#original': () => correct(0, null),
-  '.take': (button) => correct(0, button.dataset.text),
+  '#original': () => correct(null),
+  '.take': (button) => correct(button.dataset.text),
   '.seek, .frame, .segment': (button) => seek(Number(button.dataset.time)),
   '.word': hold,
   '#cancel': () => attempt(() => ask('POST', `${path}/cancel`)),
@@ -53,7 +120,7 @@ const clicks = {
   '#label': () => attempt(() => ask('POST', `${path}/label`)),
   '#delete': () => document.getElementById('sure').showModal(),
 };
-details.addEventListener('click', (event) => {
+page.addEventListener('click', (event) => {
   for (const [selector, act] of Object.entries(clicks)) {
     const target = event.target.closest(selector);
     if (target) act(target);
@@ -61,35 +128,33 @@ details.addEventListener('click', (event) => {
 });
 document.getElementById('sure').addEventListener('close', async (event) => {
   if (event.target.returnValue !== 'yes') return;
-  if (await attempt(() => ask('DELETE', path))) location.assign('/');
+  if (await attempt(() => ask('DELETE', path))) location.assign(`${root}/`);
 });
 
 function seek(time) {
-  const player = find('#player');
   if (!player) return;
   player.currentTime = time;
   player.play().catch(() => {}); // where it cannot play, the page says so
-  player.scrollIntoView({ block: 'nearest' });
 }
 
 // Where each word looked
 
 let attention = [];
-let held = null;
+let pressed = null;
 
 function choose(number) {
-  details.querySelectorAll('.words').forEach((words) => {
+  page.querySelectorAll('.words').forEach((words) => {
     words.hidden = words.dataset.candidate !== String(number);
   });
-  held?.setAttribute('aria-pressed', 'false');
-  held = null;
+  pressed?.setAttribute('aria-pressed', 'false');
+  pressed = null;
   light(null);
 }
 
 function light(word) {
   const weights = word ? attention[word.closest('.words').dataset.candidate]?.[word.dataset.word] : null;
-  details.querySelectorAll('.word').forEach((other) => other.classList.toggle('lit', other === word));
-  const frames = [...details.querySelectorAll('.strip li')];
+  page.querySelectorAll('.word').forEach((other) => other.classList.toggle('lit', other === word));
+  const frames = [...page.querySelectorAll('.strip li')];
   const most = weights ? Math.max(1, ...weights.flat()) : 1;
   const sums = frames.map((_, n) => (weights?.[n] || []).reduce((sum, weight) => sum + weight, 0));
   const highest = Math.max(1, ...sums);
@@ -106,21 +171,21 @@ function light(word) {
 }
 
 function hold(word) {
-  const was = held;
+  const was = pressed;
   was?.setAttribute('aria-pressed', 'false');
-  held = was === word ? null : word;
-  held?.setAttribute('aria-pressed', 'true');
-  light(held);
+  pressed = was === word ? null : word;
+  pressed?.setAttribute('aria-pressed', 'true');
+  light(pressed);
 }
 
 for (const kind of ['mouseover', 'focusin']) {
-  details.addEventListener(kind, (event) => {
+  page.addEventListener(kind, (event) => {
     if (event.target.matches('.word')) light(event.target);
   });
 }
 for (const kind of ['mouseout', 'focusout']) {
-  details.addEventListener(kind, (event) => {
-    if (event.target.matches('.word')) light(held);
+  page.addEventListener(kind, (event) => {
+    if (event.target.matches('.word')) light(pressed);
   });
 }
 
@@ -147,7 +212,6 @@ let nextFrame = 0;
 function follow() {
   cancelAnimationFrame(nextFrame);
   const tracks = find('.tracks');
-  const player = find('#player');
   if (!tracks || !player) return;
   find('.playhead').style.left = `${share(player.currentTime, tracks)}%`;
   if (!player.paused) nextFrame = requestAnimationFrame(follow);
@@ -155,13 +219,13 @@ function follow() {
 
 // Marks in the legend what holds at this moment.
 function showNow() {
-  const now = find('#player')?.currentTime;
-  const holds = [...details.querySelectorAll('.segment')].filter(({ dataset }) => dataset.time <= now && now < dataset.end);
+  const now = player?.currentTime;
+  const holds = [...page.querySelectorAll('.segment')].filter(({ dataset }) => dataset.time <= now && now < dataset.end);
   const colours = new Set(holds.map((segment) => segment.dataset.colour));
-  details.querySelectorAll('.legend li').forEach((entry) => entry.classList.toggle('now', colours.has(entry.dataset.colour)));
+  page.querySelectorAll('.legend li').forEach((entry) => entry.classList.toggle('now', colours.has(entry.dataset.colour)));
 }
 
-details.addEventListener('keydown', (event) => {
+page.addEventListener('keydown', (event) => {
   const segment = event.target.closest('.segment');
   if (!segment) return;
   const segments = [...segment.closest('.track').querySelectorAll('.segment')];
@@ -173,23 +237,30 @@ details.addEventListener('keydown', (event) => {
   next.tabIndex = 0;
   next.focus();
 });
-details.addEventListener('input', (event) => {
+page.addEventListener('input', (event) => {
   if (event.target.id !== 'zoom') return;
   const scroll = find('.timeline .scroll');
   find('.tracks').style.width = `${100 * event.target.value}%`;
   scroll.scrollLeft = find('.playhead').offsetLeft - scroll.clientWidth / 2;
 });
 
+// What has to be done anew when the frames and words were swapped.
 function begin() {
-  lay();
   const looked = find('#looked');
   attention = looked ? JSON.parse(looked.dataset.attention) : [];
-  held = null;
-  details.querySelectorAll('.regions').forEach((regions) => {
+  pressed = null;
+  page.querySelectorAll('.regions').forEach((regions) => {
     regions.style.gridTemplateColumns = `repeat(${regions.dataset.grid || 1}, 1fr)`;
   });
-  const player = find('#player');
-  if (!player) return;
+}
+
+function showStretch() {
+  const items = [...page.querySelectorAll('.stretches li')];
+  const now = items.findLast((item) => item.dataset.start <= player.currentTime);
+  items.forEach((item) => item.classList.toggle('now', item === now));
+}
+
+if (player) {
   const fail = () => { find('#unplayable').hidden = false; };
   player.addEventListener('error', fail);
   player.addEventListener('loadedmetadata', () => { if (!player.videoWidth) fail(); });
@@ -198,23 +269,16 @@ function begin() {
   player.addEventListener('timeupdate', () => {
     if (player.paused) follow();
     showNow();
-    const items = [...details.querySelectorAll('.stretches li')];
-    const now = items.findLast((item) => item.querySelector('.seek').dataset.time <= player.currentTime);
-    items.forEach((item) => item.classList.toggle('now', item === now));
+    showStretch();
   });
+  subtitle();
+  const start = /^#t=([\d.]+)$/.exec(location.hash);
+  if (start) player.addEventListener('loadedmetadata', () => { [, player.currentTime] = start; });
 }
-
+lay();
 begin();
-const start = /^#t=([\d.]+)$/.exec(location.hash);
-if (start) find('#player')?.addEventListener('loadedmetadata', (event) => { event.target.currentTime = start[1]; });
 listen((topic, subject, state) => {
-  if (subject !== video) return;
-  const timeline = find('#timeline');
-  if (topic === 'label' && timeline) {
-    // Apart from the rest: the video may be playing, or a sentence being corrected.
-    attempt(() => refresh(timeline, `/videos/${video}/timeline`).then((swapped) => swapped && lay()));
-  }
-  if (topic !== 'video') return;
-  if (state === 'deleted') location.assign('/');
-  else if (state !== 'corrected' || !document.activeElement?.matches('.bare, #text')) update();
+  if (topic === 'model' || subject !== video) return;
+  if (topic === 'video' && state === 'deleted') location.assign(`${root}/`);
+  else update();
 });

@@ -1,0 +1,116 @@
+"""An hour's work on the page: what must neither be lost, nor stop, nor stand in the way."""
+
+import pytest
+import requests
+from selenium.webdriver.common.keys import Keys
+
+from web.config import WebConfig
+
+from .browser import Person, chromium
+from .conftest import draw
+from .fakes import LONG
+from .serving import serving, wait
+
+PLAYER = "document.querySelector('#player')"
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory):
+    browser = chromium()
+    config = WebConfig(data=tmp_path_factory.mktemp("data"), min_free=0)
+    try:
+        with serving(config) as url:
+            yield Person(browser, url)
+            browser.get("about:blank")
+    finally:
+        browser.quit()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A clip of five seconds that browsers play."""
+    return draw(tmp_path_factory.mktemp("clips") / "red.webm", "red", 48).read_bytes()
+
+
+@pytest.fixture
+def api(person):
+    """Somebody else, or a script: `api(method, path, json)`."""
+
+    def ask(method, path, json=None, **more):
+        answer = requests.request(
+            method, f"{person.url}/api/v1{path}", json=json, timeout=10, **more
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    return ask
+
+
+@pytest.fixture
+def add(api):
+    """Uploads bytes and waits for their sentence; returns the video's id."""
+
+    def add(content, name="red.webm", state="done"):
+        video = api("POST", "/videos", {"name": name, "size": len(content)})["id"]
+        headers = {"Upload-Offset": "0"}
+        api("PATCH", f"/videos/{video}/content", data=content, headers=headers)
+        wait(lambda: api("GET", f"/videos/{video}")["state"] == state)
+        return video
+
+    return add
+
+
+def _play(person):
+    person.browser.execute_script(f"{PLAYER}.muted = true; {PLAYER}.kept = true")
+    person.browser.execute_script(f"{PLAYER}.loop = true; {PLAYER}.play()")
+    person.wait(f"{PLAYER}.currentTime > 0.2")
+
+
+def test_the_player_plays_on_whatever_is_corrected(person, add, api, clip):
+    video = add(clip + LONG)
+    person.go(f"/videos/{video}")
+    _play(person)
+    # By somebody else, by oneself, and when it is captioned again.
+    api("PUT", f"/videos/{video}/sentences/0", {"text": "Somebody else's."})
+    person.see("#sentence", "Somebody else's.")
+    person.click("#edit")
+    person.see("#text").send_keys("Mine.", Keys.ENTER)
+    person.see("#sentence", "Mine.")
+    assert person.browser.switch_to.active_element.get_attribute("id") == "edit"
+    cue = f"{PLAYER}.textTracks[{PLAYER}.textTracks.length - 1].cues?.[0]?.text"
+    person.wait(f"{cue} === 'Part 0 of a quiet film.'")
+    person.all("#stretch-1")[0].click()
+    person.all("#stretch-1")[0].send_keys(Keys.END, " Yes.", Keys.ENTER)
+    person.see("[data-position='1'] .pill", "Corrected")
+    assert person.browser.switch_to.active_element.get_attribute("id") == "stretch-2"
+    person.wait(f"{cue} === 'Part 0 of a quiet film. Yes.'")
+    api("POST", f"/videos/{video}/retry")
+    wait(lambda: api("GET", f"/videos/{video}")["state"] == "done")
+    assert person.wait(f"{PLAYER}.kept && !{PLAYER}.paused && {PLAYER}.currentTime > 0")
+
+
+def test_what_is_being_typed_stays(person, add, api, clip):
+    video = add(clip + LONG)
+    person.go(f"/videos/{video}")
+    person.click("#edit")
+    person.see("#text").send_keys("Half a sent")
+    api("PUT", f"/videos/{video}/sentences/0", {"text": "Another tab's."})
+    api("POST", f"/videos/{video}/retry")
+    person.see("#news", "changed meanwhile")
+    wait(lambda: api("GET", f"/videos/{video}")["state"] == "done")
+    person.see("#text").send_keys("ence.")
+    assert person.all("#text")[0].get_property("value") == "Half a sentence."
+    person.all("#text")[0].send_keys(Keys.ESCAPE)
+    person.see("#sentence", "Another tab's.")
+    assert not person.all("#news")[0].is_displayed()
+
+    # So does what is typed into one of the stretches; Escape undoes it.
+    person.all("#stretch-2")[0].click()
+    person.all("#stretch-2")[0].send_keys("New: ")
+    api("PUT", f"/videos/{video}/sentences/1", {"text": "Another tab's stretch."})
+    person.see("#news", "changed meanwhile")
+    assert "New: " in person.all("#stretch-2")[0].get_property("value")
+    person.all("#stretch-2")[0].send_keys(Keys.ESCAPE, Keys.TAB)
+    person.wait("document.getElementById('stretch-1').value === \"Another tab's stretch.\"")
+    assert api("GET", f"/videos/{video}")["sentences"][2]["corrected"] is False
+    assert person.complaints() == []
