@@ -35,6 +35,7 @@ def decode(
     *,
     batch_size,
     options: DecodingOptions,
+    start_ids=None,
     prefix_ids=None,
     forbidden_ids=(),
     required_ids=(),
@@ -50,6 +51,8 @@ def decode(
         initial_state: nest of tensors `(batch_size, ...)`.
         batch_size: clips; an integer, or with TensorFlow a scalar tensor.
         options: how to search.
+        start_ids: the token before the first word, `(batch_size,)`; START by default. It is no
+            word: neither scored nor part of a sentence.
         prefix_ids: a beginning that every sentence is given, `(prefix_length,)` or, one a clip
             and PAD on the right, `(batch_size, prefix_length)`. It is scored, and counts as
             words, but constraints bind only what follows.
@@ -70,7 +73,7 @@ def decode(
     Raises:
         ValueError: if arguments contradict each other.
     """
-    rules = Rules(options, prefix_ids, forbidden_ids, required_ids, attention_of)
+    rules = Rules(options, prefix_ids, forbidden_ids, required_ids, attention_of, start_ids)
     if options.temperature > 0:
         return sample(step, initial_state, batch_size, rules, memory, seed)
     if options.beam_size == 1:
@@ -149,7 +152,8 @@ def _search(
     memory = () if memory is None else (_repeat(memory, batch_size, num_samples),)
     given = (clips, memory, forced, noise)
     # One hypothesis a clip to begin with: copies of it would fill the beam.
-    token_ids = ops.full((num_clips * beam_size,), START_ID, dtype="int32")
+    start_ids = ops.take(rules.start_ids, clips * ops.shape(rules.start_ids)[0] // num_clips)
+    token_ids = _repeat(start_ids, num_clips, beam_size)
     log_probs = ops.convert_to_tensor([[0.0] + [-np.inf] * (beam_size - 1)], dtype="float32")
     log_probs = ops.tile(log_probs, (num_clips, 1))  # (num_clips, beam_size)
     state = _repeat(initial_state, batch_size, num_samples * beam_size)
@@ -245,7 +249,9 @@ class Rules:
     max_length)` and `(rows, max_length, memory_length)`. Arguments as in `decode`.
     """
 
-    def __init__(self, options, prefix_ids, forbidden_ids, required_ids, attention_of):
+    def __init__(
+        self, options, prefix_ids, forbidden_ids, required_ids, attention_of, start_ids=None
+    ):
         self.options = options
         self.attention_of = attention_of
         self.never = sorted({PAD_ID, START_ID, UNKNOWN_ID, *map(int, forbidden_ids)})
@@ -257,6 +263,7 @@ class Rules:
         _expect(len(required) <= max_length, f"{max_length} required_ids or fewer", ids=required)
         penalised = not options.coverage_penalty or attention_of is not None
         _expect(penalised, "attention_of with a coverage_penalty", attention_of=attention_of)
+        self.start_ids = ops.cast([START_ID] if start_ids is None else start_ids, "int32")
         # The token each step must take, PAD where it is free: the prefix, END after the last word.
         prefix_ids = ops.cast([[]] if prefix_ids is None else prefix_ids, "int32")
         length = prefix_ids.shape[-1]

@@ -171,7 +171,8 @@ class CaptionModel(keras.Model):
         Args:
             inputs: a dict of `features` and `sequence_length`, as for `encode`, and
                 `token_ids`: sentences without START, `(rows, caption_length)`: one a clip or
-                several, side by side; END last, PAD after it.
+                several, side by side; END last, PAD after it. Optional `start_ids`, `(rows,)`:
+                the token before the first word, START by default.
             training: whether to drop values out.
 
         Returns:
@@ -179,7 +180,8 @@ class CaptionModel(keras.Model):
         """
         token_ids = inputs["token_ids"]
         memory, state = self.encode(inputs["features"], inputs["sequence_length"], training)
-        start = ops.full_like(token_ids[:, :1], START_ID)
+        start = inputs.get("start_ids")
+        start = ops.full_like(token_ids[:, :1], START_ID) if start is None else start[:, None]
         words = self.embedding(ops.concatenate([start, token_ids[:, :-1]], axis=1))
         words = self.dropout(words, training=training)
         batch_size, rows = ops.shape(memory.mask)[0], ops.shape(words)[0]
