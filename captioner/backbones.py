@@ -1,4 +1,4 @@
-"""Frames -> features: the bundled CNN, a TensorFlow Hub handle or a keras.applications name."""
+"""Frames -> features: EfficientNet-Lite2, the bundled CNN, or a network from elsewhere."""
 
 import inspect
 import os
@@ -14,6 +14,7 @@ from .config import CnnConfig
 from .errors import ModelError
 
 BUNDLED = "bundled"
+PRETRAINED = "efficientnet-lite2"
 APPLICATION_SIZE = 224  # pixels; what most networks of keras.applications were trained at
 DOWNLOAD_SECONDS = 600
 
@@ -23,7 +24,7 @@ class Backbone:
     """A pretrained network that looks at single frames.
 
     Attributes:
-        name: `bundled`, `hub:HANDLE` or `keras:NAME`.
+        name: `efficientnet-lite2`, `bundled`, `hub:HANDLE` or `keras:NAME`.
         input_size: `(height, width)` in pixels that it expects of frames.
         feature_shape: what it makes of one frame: `(feature_dim,)`, or
             `(num_regions, feature_dim)` where it keeps regions apart.
@@ -60,9 +61,10 @@ def load_backbone(
     """Loads a backbone.
 
     Args:
-        name: `bundled`: a CNN of our own; `hub:HANDLE`: a SavedModel by its TensorFlow Hub
-            address or folder; `keras:NAME`: a network of `keras.applications`, such as
-            `keras:MobileNetV2`. The last two are downloaded once, then kept.
+        name: `efficientnet-lite2`: see `captioner.efficientnet`; `bundled`: a small CNN of our
+            own; `hub:HANDLE`: a SavedModel by its TensorFlow Hub address or folder; `keras:NAME`:
+            a network of `keras.applications`, such as `keras:MobileNetV2`. The last two are
+            downloaded once, then kept.
         cnn: the shape of the bundled CNN.
         weights: the file of its weights; for `keras:NAME` a file instead of the download.
 
@@ -75,11 +77,15 @@ def load_backbone(
         if cnn is None or weights is None:
             raise ValueError(f"expected cnn and weights, received: {cnn=}, {weights=}")
         return _load_bundled(cnn, weights)
+    if name == PRETRAINED:
+        return _load_pretrained()
     if source == "hub" and rest:
         return _load_hub(name, rest)
     if source == "keras" and rest:
         return _load_application(name, rest, weights or "imagenet")
-    raise ModelError(f"{name}: no such backbone; name bundled, hub:HANDLE or keras:NAME")
+    raise ModelError(
+        f"{name}: no such backbone; name efficientnet-lite2, bundled, hub:HANDLE or keras:NAME"
+    )
 
 
 def load_weights(network, weights: str | Path, described: object):
@@ -111,6 +117,13 @@ def _load_bundled(cnn, weights):
     load_weights(network, weights, cnn)
     size = (cnn.input_size, cnn.input_size)
     return Backbone(BUNDLED, size, network.output_shape[1:], _compiled(network), network)
+
+
+def _load_pretrained():
+    from .efficientnet import INPUT_SIZE, load_efficientnet_lite2
+
+    network, size = load_efficientnet_lite2(), (INPUT_SIZE, INPUT_SIZE)
+    return Backbone(PRETRAINED, size, network.output_shape[1:], _compiled(network), network)
 
 
 def _load_application(name, application, weights):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = """
     errors config caption terminal
     video: sampling pyav opencv files frames segments reader
-    vocabulary cnn backbones
+    vocabulary cnn efficientnet backbones
     layers: recurrence cells attention sequence
     model decoding model_folder
     engines: keras_engine lite_engine programs saved_model

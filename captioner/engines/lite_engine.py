@@ -24,7 +24,7 @@ from .keras_engine import pad
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
 # The code that a program is made from, besides the weights.
 _SOURCES = (
-    "config vocabulary cnn backbones layers/recurrence layers/cells layers/attention "
+    "config vocabulary cnn efficientnet backbones layers/recurrence layers/cells layers/attention "
     "layers/sequence model decoding engines/keras_engine engines/lite_engine engines/programs"
 ).split()
 
