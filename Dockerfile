@@ -13,12 +13,12 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
 
 FROM python:3.11-slim
 COPY --from=build /wheels /wheels
-# All that the package asks for, but TensorFlow and what is there for its sake.
+# All that the package asks for, but what only the making of programs and training need.
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
     && python -c "from importlib.metadata import requires; \
-        training = ('tensorflow', 'keras', 'h5py', 'setuptools'); \
+        building = ('tensorflow', 'keras', 'h5py', 'setuptools', 'efficientnet'); \
         print(*(r for r in requires('captioner') \
-            if 'extra ==' not in r and not r.startswith(training)), sep='\n')" > /tmp/needed \
+            if 'extra ==' not in r and not r.startswith(building)), sep='\n')" > /tmp/needed \
     && pip install --no-cache-dir -r /tmp/needed -c /wheels/constraints.txt \
     && useradd --create-home --uid 1000 captioner \
     && install -d -o captioner -g captioner /data
