@@ -9,6 +9,7 @@ from .errors import CaptionerError
 ENCODERS = ("lstm", "gru", "convolution")
 ATTENTIONS = ("additive", "multiplicative", "multi-head")
 NUM_HEADS = 4  # of multi-head attention
+AUTO_STYLE = "auto"
 ENGINES = ("auto", "lite", "keras")  # what runs a model: LiteRT programs, Keras, or what suits
 
 
@@ -91,6 +92,8 @@ class ModelConfig:
             a square of them; 0: nothing does, as in models of before.
         attention: `additive`, `multiplicative` or `multi-head`.
         dropout: share of values dropped while training, 0 <= dropout < 1.
+        styles: kinds of sentences, such as `video` and `photo`, that the model was taught apart.
+            The token of each, after the special ones, takes the place of START.
     """
 
     vocab_size: int
@@ -104,8 +107,10 @@ class ModelConfig:
     motion_dim: int = 0
     attention: str = "multiplicative"
     dropout: float = 0.3
+    styles: tuple[str, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "styles", tuple(self.styles))  # a list, where JSON was read
         for name in (
             "vocab_size",
             "feature_dim",
@@ -240,6 +245,8 @@ class DecodingOptions:
         top_k: draws among this many likeliest words only; 0 is all.
         top_p: draws among the likeliest words that together reach this probability only
             (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"); 1 is all.
+        style: which kind of sentence, one of the model's styles; `auto`: `video`, and `photo`
+            for a still picture. Models without styles know `auto` only.
     """
 
     beam_size: int = 5
@@ -252,6 +259,7 @@ class DecodingOptions:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    style: str = AUTO_STYLE
 
     def __post_init__(self):
         _expect(self.beam_size >= 1, "beam_size >= 1", beam_size=self.beam_size)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import layers, ops
 
-from .config import NUM_HEADS, ModelConfig
+from .config import AUTO_STYLE, NUM_HEADS, ModelConfig
 from .layers import (
     GRU,
     LSTM,
@@ -17,7 +17,7 @@ from .layers import (
     TemporalConvolution,
     in_windows,
 )
-from .vocabulary import START_ID
+from .vocabulary import SPECIAL_TOKENS, START_ID
 
 
 class Memory(NamedTuple):
@@ -137,6 +137,34 @@ class CaptionModel(keras.Model):
             frames = frames + self.dropout(outputs, training=training) if depth else outputs
         return frames
 
+    def start_ids(self, sequence_length, style=AUTO_STYLE):
+        """The token before the first word of each clip's sentences.
+
+        Args:
+            sequence_length: frames of each clip, `(batch_size,)`.
+            style: as in `DecodingOptions`.
+
+        Returns:
+            `(batch_size,)` int32.
+
+        Raises:
+            ValueError: the model has no such style.
+        """
+        ids = dict(zip(self.config.styles, self.style_ids, strict=True))
+        length = ops.cast(sequence_length, "int32")
+        if style == AUTO_STYLE:
+            still, clip = (ids.get(name, START_ID) for name in ("photo", "video"))
+            return ops.where(length == 1, still, clip)
+        if style not in ids:
+            raise ValueError(f"expected a style of {list(ids)}, received: {style=}")
+        return ops.full_like(length, ids[style])
+
+    @property
+    def style_ids(self) -> tuple[int, ...]:
+        """The tokens of the styles, which are no words."""
+        first = len(SPECIAL_TOKENS)
+        return tuple(range(first, first + len(self.config.styles)))
+
     def decode_step(self, token_ids, state, memory: Memory):
         """Takes one word and says how likely each next one is.
 
@@ -172,7 +200,7 @@ class CaptionModel(keras.Model):
             inputs: a dict of `features` and `sequence_length`, as for `encode`, and
                 `token_ids`: sentences without START, `(rows, caption_length)`: one a clip or
                 several, side by side; END last, PAD after it. Optional `start_ids`, `(rows,)`:
-                the token before the first word, START by default.
+                the token before the first word, by default as `start_ids` gives it.
             training: whether to drop values out.
 
         Returns:
@@ -181,7 +209,10 @@ class CaptionModel(keras.Model):
         token_ids = inputs["token_ids"]
         memory, state = self.encode(inputs["features"], inputs["sequence_length"], training)
         start = inputs.get("start_ids")
-        start = ops.full_like(token_ids[:, :1], START_ID) if start is None else start[:, None]
+        if start is None:
+            start = self.start_ids(inputs["sequence_length"])
+            start = ops.repeat(start, ops.shape(token_ids)[0] // ops.shape(start)[0])
+        start = ops.cast(start, token_ids.dtype)[:, None]
         words = self.embedding(ops.concatenate([start, token_ids[:, :-1]], axis=1))
         words = self.dropout(words, training=training)
         batch_size, rows = ops.shape(memory.mask)[0], ops.shape(words)[0]

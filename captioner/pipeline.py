@@ -8,7 +8,7 @@ import numpy as np
 from .backbones import Backbone
 from .batch import caption_files, num_cores
 from .caption import Candidate, Caption, Failure
-from .config import DecodingOptions, SamplingOptions
+from .config import AUTO_STYLE, DecodingOptions, SamplingOptions
 from .engines.keras_engine import KerasEngine
 from .engines.lite_engine import (
     BACKBONE_PROGRAM,
@@ -18,6 +18,7 @@ from .engines.lite_engine import (
     lite_backbone,
 )
 from .engines.programs import programs_for
+from .errors import ModelError
 from .model_folder import DEFAULT_MODEL, ModelFolder
 from .video import read_frames
 from .video.reader import Reader, ReadingLimits, Request
@@ -85,7 +86,13 @@ class Captioner:
             decoding: how to search for sentences.
             programs: what `captioner.engines.programs.programs_for` chose.
             num_threads: in which a program's CNN computes; by default one a core.
+
+        Raises:
+            ModelError: the model has no such style of sentences.
         """
+        if decoding.style not in (AUTO_STYLE, *folder.model.styles):
+            known = ", ".join((AUTO_STYLE, *folder.model.styles))
+            raise ModelError(f"{folder.path}: has no style {decoding.style!r}; name one of {known}")
         if programs is None:
             backbone, engine = folder.load_backbone(), KerasEngine(folder.load_model())
         else:

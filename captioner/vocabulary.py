@@ -9,6 +9,12 @@ from pathlib import Path
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
 
+
+def style_token(style: str) -> str:
+    """The token that sentences of a style begin with; no word has angle brackets."""
+    return f"<{style}>"
+
+
 # Vowel signs, accents and joiners, which are no letters to Python but no end of a word either.
 _MARKS = "".join(c for c in map(chr, range(0x300, 0xFE00)) if unicodedata.category(c)[0] == "M")
 _MARKS += "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
@@ -41,7 +47,8 @@ def join(words: Iterable[str]) -> str:
 class Vocabulary:
     """The words a model knows, in the order of its token ids.
 
-    The first four tokens are special: padding, start and end of a sentence, unknown word.
+    The first four tokens are special: padding, start and end of a sentence, unknown word. Those of
+    the styles of a model, such as `<video>`, follow.
     """
 
     def __init__(self, tokens: Sequence[str]):

@@ -66,6 +66,12 @@ def add_caption(commands):
         metavar="N",
         help="hypotheses kept at each word; 1 is greedy",
     )
+    add(
+        "--style",
+        metavar="NAME",
+        help="the kind of sentence, one that `captioner info` lists; default: video, and photo "
+        "for pictures",
+    )
     add("--recursive", action="store_true", help="search folders in folders too")
     add(
         "--segments",

@@ -37,6 +37,7 @@ def _info(args) -> int:
         rows |= {
             "frames": f"up to {folder.sampling.num_frames} a clip",
             "words": f"{len(folder.vocabulary)} tokens",
+            "styles": ", ".join(folder.model.styles) or "one",
             "decoding": folder.decoding,
         }
     rows["card"] = next((path for path in files if path.name == "README.md"), "none")

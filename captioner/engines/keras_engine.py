@@ -26,6 +26,8 @@ def search_with(model, options: DecodingOptions):
             initial_state,
             batch_size=ops.shape(features)[0],
             options=options,
+            start_ids=model.start_ids(sequence_length, options.style),
+            forbidden_ids=model.style_ids,
             attention_of=lambda state: state["attention_weights"],
             memory=memory,
         )

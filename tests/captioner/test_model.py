@@ -22,6 +22,7 @@ SHAPES = [
     replace(CONFIG, encoder_layers=3, encoder="convolution"),
     replace(CONFIG, encoder_layers=2, bidirectional=True),
     replace(CONFIG, motion_dim=7),
+    replace(CONFIG, styles=("video", "photo")),
 ]
 
 
@@ -53,7 +54,7 @@ def test_call_agrees_with_repeated_decode_step(config):
         model({"features": features, "sequence_length": sequence_length, "token_ids": token_ids})
     )
     memory, state = model.encode(features, sequence_length)
-    last = np.ones(4, np.int32)
+    last = np.asarray(model.start_ids(sequence_length))
     for position in range(7):
         step_logits, state = model.decode_step(last, state, memory)
         np.testing.assert_allclose(np.asarray(step_logits), logits[:, position], atol=1e-5)
@@ -184,6 +185,28 @@ def test_what_the_model_sees_changes_what_it_says(model):
     options = DecodingOptions(beam_size=2, max_length=6)
     clips = [_features(rng, 3) * 3 for _ in range(16)]
     assert len({tuple(row[0]) for row in engine(clips, options).token_ids}) > 1
+
+
+def test_a_style_is_the_token_before_the_first_word():
+    model = _build(replace(CONFIG, styles=("video", "photo")))
+    lengths = np.array([3, 1], np.int32)
+    assert np.asarray(model.start_ids(lengths)).tolist() == [4, 5]  # a clip, and a still
+    assert np.asarray(model.start_ids(lengths, "photo")).tolist() == [5, 5]
+    with pytest.raises(ValueError, match="expected a style of"):
+        model.start_ids(lengths, "poem")
+    engine, rng = KerasEngine(model), np.random.default_rng(12)
+    clips = [_features(rng, 3) * 3 for _ in range(16)]
+
+    def said(style):
+        found = engine(clips, DecodingOptions(beam_size=2, max_length=6, style=style)).token_ids
+        assert not np.isin(found, [4, 5]).any()  # a style is no word
+        return found.tolist()
+
+    assert said("auto") == said("video") != said("photo")
+
+
+def test_without_styles_sentences_begin_with_start(model):
+    assert np.asarray(model.start_ids(np.array([3, 1], np.int32))).tolist() == [1, 1]
 
 
 def test_order_of_frames_matters(model):
