@@ -43,6 +43,41 @@ def moving_crop(picture: np.ndarray, num_frames: int, size, rng: np.random.Gener
     return np.stack(frames)
 
 
+def resized_crop(frames: np.ndarray, size, rng: np.random.Generator, least_area: float):
+    """The same part of all frames, mirrored half of the time (Szegedy et al. 2015).
+
+    Args:
+        frames: uint8 RGB, `(num_frames, height, width, 3)`.
+        size: `(height, width)` of a frame of the view, pixels.
+        rng: source of chance.
+        least_area: share of the picture that is seen at least.
+
+    Returns:
+        uint8 RGB, `(num_frames, *size, 3)`.
+    """
+    room = np.array(frames.shape[1:3])
+    area, stretch = rng.uniform(least_area, 1.0), np.exp(rng.uniform(-0.28, 0.28))
+    extent = np.sqrt(area * np.array([stretch, 1 / stretch]))
+    extent = np.maximum(1, np.minimum(extent, 1.0) * room).astype(int)
+    top, left = rng.integers(room - extent + 1)
+    parts = frames[:, top : top + extent[0], left : left + extent[1]]
+    if rng.random() < 0.5:
+        parts = parts[:, :, ::-1]
+    parts = np.ascontiguousarray(parts)
+    return np.stack(
+        [cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR) for part in parts]
+    )
+
+
+def relight(frames: np.ndarray, rng: np.random.Generator):
+    """The same change of contrast, brightness and tint for all frames; shape and type stay."""
+    contrast = rng.uniform(0.75, 1.25)
+    brightness = rng.uniform(-25, 25) + rng.uniform(-10, 10, 3)
+    levels = (np.arange(256)[:, None] - 127.5) * contrast + 127.5 + brightness  # (256, 3)
+    table = np.clip(levels, 0, 255).astype(np.uint8)[None]
+    return np.stack([cv2.LUT(frame, table) for frame in frames])
+
+
 def another_view(frames: np.ndarray, num_frames: int, size, rng: np.random.Generator):
     """Another view of a clip: a part of each frame, other moments, another light.
 
