@@ -85,62 +85,48 @@ export async function attempt(work) {
   }
 }
 
-// Calls `onNews(topic, subject, state)` for all that changes after the page was made: by
-// server-sent events, or by asking every two seconds where those do not get through. A browser
-// opens only six connections to a server, so a hidden tab holds none, and catches up when shown.
-const SILENCE = 20; // seconds without a beat: something on the way holds the stream back
+// Calls `onNews(topic, subject, state)` for all that changes after the page was made: as a worker
+// tells it to all tabs, or by asking every two seconds, while the tab is seen, where it cannot.
 export function listen(onNews) {
   let last = Number(meta('last-event'));
-  let failures = 0;
-  let polls = false;
-  let source = null;
   let timer = 0;
-  let round = 0;
-  const hear = (topic, number, data) => {
-    failures = 0;
-    last = Number(number) || last;
-    expect();
-    if (topic !== 'beat') onNews(topic, ...data.split(' '));
+  let polls = false;
+  let port = null;
+  const hear = (topic, number, subject, state) => {
+    if (number <= last) return;
+    last = number;
+    onNews(topic, subject, state);
   };
-  const expect = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => { polls = true; stop(); start(); }, 1000 * SILENCE);
-  };
-  const poll = async (mine) => {
+  const catchUp = async () => {
     try {
       const news = await ask('GET', `/api/v1/events?after=${last}`);
-      last = news.last;
-      news.events.forEach((event) => onNews(event.topic, event.subject, event.state));
+      news.events.forEach((event) => hear(event.topic, event.number, event.subject, event.state));
     } catch (error) {
       if (!(error instanceof Problem)) throw error; // else the server is away; ask again
     }
-    if (mine === round) timer = setTimeout(poll, 2000, mine);
   };
-  const stop = () => {
+  const poll = async () => {
     clearTimeout(timer);
-    round += 1;
-    source?.close();
-    source = null;
+    if (document.hidden) return;
+    await catchUp();
+    timer = setTimeout(poll, 2000);
   };
   const start = () => {
-    if (document.hidden || source) return;
-    if (polls) { stop(); poll(round); return; }
-    source = new EventSource(`${root}/events?after=${last}`);
-    for (const topic of ['video', 'label', 'model', 'beat']) {
-      source.addEventListener(topic, (event) => hear(topic, event.lastEventId, event.data));
-    }
-    source.addEventListener('error', () => {
-      failures += 1;
-      if (source?.readyState !== EventSource.CLOSED && failures <= 3) return;
+    if (polls || typeof SharedWorker === 'undefined') {
       polls = true;
-      stop();
-      start();
-    });
-    expect();
+      poll();
+      return;
+    }
+    ({ port } = new SharedWorker(new URL('news.js', import.meta.url)));
+    port.onmessage = ({ data: { topic, number, data } }) => {
+      if (topic === 'silent') { polls = true; poll(); }
+      else if (topic !== 'beat') hear(topic, number, ...data.split(' '));
+    };
+    catchUp(); // with what happened before the worker listened
   };
-  document.addEventListener('visibilitychange', () => { stop(); start(); });
-  addEventListener('pagehide', stop);
-  addEventListener('pageshow', start);
+  document.addEventListener('visibilitychange', () => { if (polls) poll(); });
+  addEventListener('pagehide', () => { clearTimeout(timer); port?.postMessage('leave'); });
+  addEventListener('pageshow', (event) => { if (event.persisted) start(); });
   start();
 }
 
