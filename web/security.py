@@ -41,8 +41,8 @@ def protect(app: Flask, config: WebConfig) -> None:
     """Puts guards before every request and headers on every answer."""
     app.config.update(
         SECRET_KEY=_secret_key(config.data / "secret_key"),
-        SESSION_COOKIE_NAME="captioner",
-        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_NAME=f"captioner_{config.port}",  # cookies know of no ports
+        SESSION_COOKIE_SAMESITE="Lax",  # so that a link from elsewhere finds the session
         SESSION_COOKIE_HTTPONLY=True,
         TRUSTED_HOSTS=[*LOOPBACK, "[::1]"] if config.is_local else None,
         WTF_CSRF_CHECK_DEFAULT=False,  # `_guard` knows better which requests to check
@@ -90,6 +90,8 @@ def _guard():
             if not scripted:
                 raise _unauthorized("This token is wrong.")
         elif request.endpoint not in _PUBLIC and session.get("pass") != _pass():
+            if request.path.startswith("/api/") and "Sec-Fetch-Site" in request.headers:
+                raise _unauthorized("You are logged out.")  # said by the page, with a link
             if request.path.startswith("/api/"):
                 raise _unauthorized("A token is needed: send 'Authorization: Bearer TOKEN'.")
             return redirect(url_for("pages.login", next=request.full_path.rstrip("?")))

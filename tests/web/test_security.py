@@ -169,6 +169,32 @@ def test_a_browser_needs_the_csrf_token(client, captioned):
     assert client.get("/api/v1/videos").json["total"] == 1
 
 
+def test_an_old_page_gets_a_new_token(client, captioned):
+    """As after a login in another tab; the page asks for one and tries again."""
+    path = f"/api/v1/videos/{captioned['red']}"
+    ours = {"Origin": PAGE, "Sec-Fetch-Site": "same-origin"}
+    old = _csrf(client)
+    client.delete_cookie("captioner_8080")
+    _csrf(client)
+    answer = client.delete(path, headers=ours | {"X-CSRFToken": old})
+    assert (answer.status_code, answer.json["code"]) == (400, "old_page")
+    assert "reload" in answer.json["message"]
+    token = client.get("/csrf-token").json["token"]
+    assert client.delete(path, headers=ours | {"X-CSRFToken": token}).status_code == 204
+
+
+def test_two_servers_on_one_machine_have_cookies_of_their_own(config, tmp_path):
+    apps = [create_app(replace(config, data=tmp_path / str(port), port=port)) for port in (1, 2)]
+    client = apps[0].test_client()
+    client.get("/")
+    first = client.get_cookie("captioner_1").value
+    other = apps[1].test_client()
+    other.set_cookie("captioner_1", first)
+    other.get("/")
+    assert other.get_cookie("captioner_1").value == first
+    assert other.get_cookie("captioner_2").value != first
+
+
 def test_a_browser_sends_whole_pieces(client, config):
     size = config.max_piece
     video = client.post("/api/v1/videos", json={"name": "a.avi", "size": size + 1}).json["id"]
@@ -247,7 +273,7 @@ def test_coming_in_and_leaving(locked):
     assert answer.headers["Location"] == "/teaching"
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert client.get("/teaching").status_code == 200
     client.post("/logout", data={"csrf_token": _csrf(client)})
     assert client.get("/teaching").status_code == 302
@@ -257,10 +283,10 @@ def test_a_new_token_shuts_old_sessions_out(locked, tmp_path):
     client = locked.test_client()
     client.post("/login", data={"csrf_token": _csrf(client, "/login"), "token": "open sesame"})
     assert client.get("/").status_code == 200
-    cookie = client.get_cookie("captioner").value
+    cookie = client.get_cookie("captioner_8080").value
     config = WebConfig(data=tmp_path / "locked", host="0.0.0.0", token="another")
     other = create_app(config).test_client()
-    other.set_cookie("captioner", cookie)
+    other.set_cookie("captioner_8080", cookie)
     assert other.get("/").status_code == 302
 
 

@@ -1,5 +1,7 @@
 """An hour's work on the page: what must neither be lost, nor stop, nor stand in the way."""
 
+import base64
+
 import pytest
 import requests
 from selenium.webdriver.common.keys import Keys
@@ -114,3 +116,62 @@ def test_what_is_being_typed_stays(person, add, api, clip):
     person.wait("document.getElementById('stretch-1').value === \"Another tab's stretch.\"")
     assert api("GET", f"/videos/{video}")["sentences"][2]["corrected"] is False
     assert person.complaints() == []
+
+
+def test_many_tabs_share_a_connection(person, add, api, clip):
+    video = add(clip)
+    browser = person.browser
+    first = browser.current_window_handle
+    try:
+        for number in range(8):
+            browser.switch_to.new_window("tab")
+            person.go(f"/videos/{video}" if number % 2 else "/")
+            person.see(".screen, .card", seconds=5)
+        # An upload needs connections too.
+        person.go("/")
+        browser.execute_script(
+            "const files = new DataTransfer();"
+            "files.items.add(new File([Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0))],"
+            "'eighth.webm')); const input = document.getElementById('files');"
+            "input.files = files.files; input.dispatchEvent(new Event('change'))",
+            base64.b64encode(clip).decode(),
+        )
+        person.see(".card.done .name", "eighth.webm")
+        # All of them hear of what changes.
+        api("PUT", f"/videos/{video}/sentences/0", {"text": "Heard everywhere."})
+        for handle in browser.window_handles:
+            browser.switch_to.window(handle)
+            if video in browser.current_url:
+                person.see("#sentence", "Heard everywhere.")
+    finally:
+        for handle in browser.window_handles:
+            if handle != first:
+                browser.switch_to.window(handle)
+                browser.close()
+        browser.switch_to.window(first)
+
+
+def test_a_link_from_elsewhere_breaks_no_open_page(person, add, clip, tmp_path):
+    """It used to set another session over the one of the open tabs."""
+    video = add(clip)
+    browser = person.browser
+    person.go(f"/videos/{video}")
+    first = browser.current_window_handle
+    elsewhere = tmp_path / "chat.html"
+    elsewhere.write_text(f"<a id='link' href='{person.url}/'>Look at this</a>")
+    browser.switch_to.new_window("tab")
+    browser.get(elsewhere.as_uri())
+    person.click("#link")
+    person.see(".card")
+    browser.close()
+    browser.switch_to.window(first)
+    person.click("#edit")
+    person.see("#text").send_keys("Still works.", Keys.ENTER)
+    person.see("#sentence", "Still works.")
+
+    # Not even a session that is set anew: the page gets another token, and goes on.
+    browser.delete_all_cookies()
+    person.click("#edit")
+    person.see("#text").send_keys("And still.", Keys.ENTER)
+    person.see("#sentence", "And still.")
+    assert all("400" in text for text in person.complaints())

@@ -1,4 +1,4 @@
-import { ask, attempt, listen, tell } from './server.js';
+import { ask, attempt, listen, loginLink, tell } from './server.js';
 import { enqueue, Upload } from './upload.js';
 
 const drop = document.getElementById('drop');
@@ -16,10 +16,11 @@ function add(file) {
   bar.setAttribute('aria-label', `Upload of ${file.name}`);
   button.setAttribute('aria-label', `Cancel the upload of ${file.name}`);
   uploads.append(row);
-  const refuse = (message) => {
+  const refuse = (message, status) => {
     bar.hidden = true;
     problem.hidden = false;
-    problem.textContent = message;
+    problem.textContent = `${message} `;
+    if (status === 401) problem.append(loginLink());
     status.textContent = 'Refused';
     button.textContent = 'Close';
     button.setAttribute('aria-label', `Close the message about ${file.name}`);
@@ -29,12 +30,12 @@ function add(file) {
   const limit = Number(drop.dataset.maxSize);
   if (!file.size) { refuse('This file is empty. Copy or download it again.'); return; }
   if (file.size > limit) { refuse('This file is too large. Cut or convert it first.'); return; }
-  const upload = new Upload(file, Number(drop.dataset.piece), (share, state, message) => {
+  const upload = new Upload(file, Number(drop.dataset.piece), (share, state, message, code) => {
     bar.value = share || 0;
     status.textContent = {
       queued: 'Waiting', sending: `${Math.floor(100 * share)} %`, waiting: message, done: 'Uploaded',
     }[state] || '';
-    if (state === 'failed') refuse(message);
+    if (state === 'failed') refuse(message, code);
     if (state === 'gone') row.remove();
     if (state === 'done') {
       spoken.textContent = `${file.name} is uploaded and will be captioned.`;

@@ -41,8 +41,8 @@ export class Upload {
         const again = error.status === 0 || error.status === 429 || error.status >= 502 && error.status !== 507;
         failures += 1;
         if (!again || failures > PATIENCE) {
-          if (!again) this.forget();
-          this.show(this.share, 'failed', error.message);
+          if (!again && error.status !== 401) this.forget();
+          this.show(this.share, 'failed', error.message, error.status);
           return;
         }
         this.show(this.share, 'waiting', error.status === 429 ? error.message : 'The connection is lost; the upload continues when it is back.');
