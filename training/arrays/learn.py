@@ -1,10 +1,12 @@
 """Caption models taught from features in memory, several side by side; Keras on JAX."""
 
+import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,16 +17,20 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from captioner.config import DecodingOptions, ModelConfig
+from captioner.backbones import BUNDLED, PRETRAINED
+from captioner.config import DecodingOptions, ModelConfig, SamplingOptions
 from captioner.decoding import decode
 from captioner.model import CaptionModel
-from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID, style_token
+from captioner.model_folder import BACKBONE_WEIGHTS, SMALL_MODEL, ModelFolder
+from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID, Vocabulary, style_token
 
 from ..metrics import CiderD
 from ..objectives import caption_loss
-from .features import CLIP_FRAMES, Views
+from ..work import Checkpoints, load_arrays
+from .features import CLIP_FRAMES, VIEWS, Views
 from .pack import Items
 
+STATE = "state.npz"
 STILL_SHARE = 0.65  # of the batches of pictures; the rest sees them as moving clips
 PER_ITEM = 5  # sentences of an item in a batch
 MOST_NORM = 5.0  # of all gradients together
@@ -60,7 +66,7 @@ class Recipe:
     video_share: float = 0.45
     text_share: float = 0.0
     titles: float = 0.08
-    styles: bool = False
+    styles: bool = True
     weigh: bool = False
     teacher_weight: float = 0.7
     units: int = 320
@@ -268,7 +274,15 @@ class Learners:
 
         return jax.jit(step, donate_argnums=0)
 
-    def learn(self, steps: int, seed: int, report: Callable, rounds: int = 8, seconds=None):
+    def learn(
+        self,
+        steps: int,
+        seed: int,
+        report: Callable,
+        rounds: int = 8,
+        seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
+    ):
         """Teaches; in each of some rounds calls `report(step, loss)`.
 
         Weights end as their moving average, about the last twentieth of the steps, which is in
@@ -281,6 +295,8 @@ class Learners:
             rounds: how often.
             seconds: as many steps as take so long, by the time of some that are measured first,
                 instead of `steps`.
+            checkpoints: where the state is kept after each round, and taken up from; the same
+                call then ends with the same weights as if it had never been stopped.
         """
         self._step = self._step or self._compiled()
         features = [self.bank.features[self.network]]
@@ -314,8 +330,15 @@ class Learners:
             left = seconds - (time.monotonic() - began) - rounds
             steps = max(50, int(left / each))
             say(f"{each * 1e3:.1f} ms a step, {timed - began:.0f} s of compiling, {steps} steps")
-        state, losses, momentum = new_state(), [], max(0.0, 1 - 20 / steps)
-        for n in range(1, steps + 1):
+        state, losses, momentum, done = new_state(), [], max(0.0, 1 - 20 / steps), 0
+        if checkpoints and (last := checkpoints.last()):
+            done, structure = int(last.name.rpartition("-")[2]), jax.tree.structure(state)
+            arrays = load_arrays(last / STATE)
+            state = jax.tree.unflatten(structure, map(jnp.asarray, arrays))
+            self.trainable, self.fixed = state[3], state[1]
+            for _ in range(done):
+                next(batches)
+        for n in range(done + 1, steps + 1):
             rate = self.recipe.learning_rate * float(schedule(n / steps))
             state, loss = take(state, rate, n, momentum if n > 20 else 0.0)
             losses.append(loss)
@@ -323,6 +346,9 @@ class Learners:
                 self.trainable, self.fixed = state[3], state[1]
                 losses = losses[-50:]
                 report(n, float(jnp.mean(jnp.stack(losses))))
+                if checkpoints:
+                    arrays = [np.asarray(x) for x in jax.tree.leaves(state)]
+                    checkpoints.keep(n, lambda to, kept=arrays: np.savez(to / STATE, *kept))
 
     def _batches(self, seed):
         starts = self.bank.items.start_ids.astype(np.int32)
@@ -374,13 +400,25 @@ class Learners:
             said.append(np.asarray(found)[:, : len(part)])
         return list(np.concatenate(said, axis=1))
 
-    def save(self, path: Path, number: int = 0):
-        """Writes the weights of one model as float16, in the order of Keras' `get_weights`."""
-        names = [v.path for v in self.model.trainable_variables]
-        values = [np.asarray(x[number], np.float16) for x in self.trainable]
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **dict(zip(names, values, strict=True)))
-        partial.replace(path)
+    def weights(self, number: int = 0) -> dict[str, np.ndarray]:
+        """The weights of one model by the paths of its variables."""
+        paths = [variable.path for variable in self.model.trainable_variables]
+        return {path: np.asarray(x[number]) for path, x in zip(paths, self.trainable)}
+
+    def take_up(self, base: CaptionModel, vocabulary: Vocabulary):
+        """Begins with the weights of a model of the same shape, whose words these are.
+
+        New words and styles begin as its START, which the model then learns to tell apart.
+        """
+        ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        rows = [ids.get(token, START_ID) for token in self.bank.items.vocabulary.tokens]
+        known = base.get_weights()
+        names = [variable.path for variable in base.trainable_variables]
+        for number, name in enumerate(names):
+            if name.endswith(("output_bias", "embedding/embeddings")):
+                known[number] = known[number][rows]
+        count = self.count
+        self.trainable = [jnp.stack([jnp.asarray(w)] * count) for w in known[: len(names)]]
 
 
 def schedule(done: float) -> float:
@@ -440,3 +478,91 @@ def say(*message):
 
 
 BEGAN = time.monotonic()
+
+
+def main():
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("packed", type=Path, help="what training.arrays.pack wrote")
+    add("features", type=Path, help="what training.arrays.features wrote")
+    add("output", type=Path, help="the model folder to write")
+    add("--network", default="efficientnet-lite2", choices=("efficientnet-lite2", "small"))
+    add("--base", help="a model to go on from")
+    add("--teachers", type=int, default=0, help="models taught first, whose words are learned too")
+    add("--steps", type=int, default=4000)
+    add("--rounds", type=int, default=16, help="measurements; the best one's weights are kept")
+    for field in fields(Recipe):
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            add(flag, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            add(flag, type=type(field.default), default=field.default, help="default: %(default)s")
+    add("--length-penalty", type=float, default=1.5)
+    add("--seed", type=int, default=1)
+    args = parser.parse_args()
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    names = {args.network, *["efficientnet-lite2"] * bool(args.teachers)}
+    features = {name: np.load(args.features / f"{name}.npy", mmap_mode="r") for name in names}
+    views = Views(**json.loads((args.features / VIEWS).read_text()))
+    bank = Bank(Items.load(args.packed), views, features)
+    work = args.output / "work"
+    teachers = None
+    if args.teachers:
+        seeds = range(args.seed + 100, args.seed + 100 + args.teachers)
+        teachers = Learners(bank, "efficientnet-lite2", recipe, seeds)
+        learn_best(teachers, args.steps, args.seed, args.rounds, work / "teachers")
+    learners = Learners(bank, args.network, recipe, [args.seed], teachers)
+    if args.base:
+        base = ModelFolder.open(args.base)
+        learners.take_up(base.load_model(), base.vocabulary)
+    learn_best(learners, args.steps, args.seed, args.rounds, work / "model")
+    write_folder(learners, args.output, args.length_penalty)
+
+
+def learn_best(learners: Learners, steps: int, seed: int, rounds: int, work: Path):
+    """Teaches learners, and leaves them as they were when they validated best."""
+    validate, best_file = Validation(learners.bank), work / "best.npz"
+    best = {"mean": -1.0}
+    if best_file.exists():
+        best = json.loads(best_file.with_suffix(".json").read_text())
+
+    def report(step, loss):
+        rows = validate(learners)
+        say(f"step {step} loss {loss:.3f}", rows)
+        mean = float(np.mean([row["mean"] for row in rows]))
+        if mean > best["mean"]:
+            best.update(mean=mean, step=step)
+            work.mkdir(parents=True, exist_ok=True)
+            np.savez(best_file, *map(np.asarray, learners.trainable))
+            best_file.with_suffix(".json").write_text(json.dumps(best))
+
+    learners.learn(steps, seed, report, rounds, checkpoints=Checkpoints(work))
+    learners.trainable = [jnp.asarray(x) for x in load_arrays(best_file)]
+
+
+def write_folder(learners: Learners, output: Path, length_penalty: float):
+    """Writes a model folder of the first of some learners."""
+    vocabulary = learners.bank.items.vocabulary
+    special = len(SPECIAL_TOKENS)
+    styles = tuple(token[1:-1] for token in vocabulary.tokens[special:] if token[0] == "<")
+    config = replace(learners.config, styles=styles if learners.recipe.styles else ())
+    model = CaptionModel(config)
+    for variable, value in zip(model.trainable_variables, learners.trainable, strict=True):
+        variable.assign(value[0])
+    decoding = DecodingOptions(length_penalty=length_penalty, no_repeat_ngram_size=2)
+    small = ModelFolder.open(SMALL_MODEL) if learners.network == "small" else None
+    folder = ModelFolder(
+        output,
+        config,
+        BUNDLED if small else PRETRAINED,
+        small and small.cnn,
+        SamplingOptions(CLIP_FRAMES),
+        decoding,
+        vocabulary,
+    )
+    folder.save(model, small and small.path / BACKBONE_WEIGHTS, half=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,7 @@ def main():
         "sources", nargs="+", help="STYLE=LABELS.jsonl, or STYLE=SENTENCES.txt, a sentence a line"
     )
     parser.add_argument("--min-count", type=int, default=5, help="rarer words are not learned")
+    parser.add_argument("--words", type=Path, help="a vocabulary.txt, whose words are learned")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     items, alone = [], []
@@ -109,9 +110,15 @@ def main():
         caption for _, _, captions, split, _ in items if split != "val" for caption in captions
     ]
     words = Vocabulary.build(learned, args.min_count)
+    if args.words:
+        words = Vocabulary.load(args.words)
     styles = dict.fromkeys(style for style, *_ in items)
     special = len(SPECIAL_TOKENS)
-    tokens = [*SPECIAL_TOKENS, *map(style_token, styles), *words.tokens[special:]]
+    tokens = [
+        *SPECIAL_TOKENS,
+        *map(style_token, styles),
+        *(word for word in words.tokens[special:] if word[0] != "<"),
+    ]
     vocabulary = Vocabulary(tokens)
     ids_of = {token: i for i, token in enumerate(vocabulary.tokens)}
 

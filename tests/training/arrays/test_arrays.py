@@ -1,0 +1,113 @@
+"""The stages by which the models that ship are made, on drawn pictures and few steps."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from captioner.model_folder import ModelFolder
+from training.arrays.features import CLIP_FRAMES, Views
+from training.arrays.pack import LONGEST, Items, agreement
+
+COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
+
+
+def _run(*arguments):
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-m", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    photos, videos = [], []
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        frames = []
+        for place in range(3):
+            picture = np.full((48, 64, 3), 60, np.uint8)
+            cv2.circle(picture, (16 + 16 * place, 24), 9, colour, -1)
+            frames.append(f"{name}{place}.png")
+            cv2.imwrite(str(folder / frames[-1]), picture)
+        split = "val" if number == 2 else "train"
+        photos.append(
+            {"image": frames[0], "captions": [f"A {name} ball .", "A ball ."], "split": split}
+        )
+        captions = [f"the {name} ball rolls", "a ball rolls", "it rolls"]
+        videos.append({"frames": frames, "captions": captions, "split": split})
+    for name, rows in (("photo", photos), ("video", videos)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "said.txt").write_text("a ball\nnothing rolls\n")
+    sources = [f"photo={folder}/photo.jsonl", f"video={folder}/video.jsonl"]
+    _run(
+        "training.arrays.pack", folder / "packed", *sources, f"video={folder}/said.txt",
+        "--min-count", 1,
+    )  # fmt: skip
+    return folder / "packed"
+
+
+def test_packing_keeps_what_belongs_together(packed):
+    items = Items.load(packed)
+    assert items.vocabulary.tokens[4:6] == ("<photo>", "<video>")
+    assert items.is_video.tolist() == [False] * 3 + [True] * 3
+    assert items.is_val.tolist() == [False, False, True] * 2
+    assert items.num_frames.tolist() == [1, 1, 1, 3, 3, 3]
+    assert len(items.encoded) == 12
+    first = np.flatnonzero(items.owner == 0)
+    assert [items.vocabulary.decode(row) for row in items.token_ids[first]] == [
+        "a red ball",
+        "a ball",
+    ]
+    assert set(items.start_ids[items.owner == 4]) == {5}
+    assert np.sum(items.owner < 0) == 2  # sentences without a picture
+    assert items.token_ids.shape[1] == LONGEST
+    few = items.select(np.array([1, 4]))
+    assert few.num_frames.tolist() == [1, 3]
+    assert few.encoded == [items.encoded[1], *items.encoded[6:9]]
+    assert items.vocabulary.decode(few.token_ids[few.owner == 1][0]) == "the green ball rolls"
+
+
+def test_sentences_that_others_agree_with_weigh_more():
+    several = ["a dog runs", "a dog runs fast", "somebody sings a song"]
+    found = agreement([(0, "video", text) for text in several] + [(1, "video", "a cat")])
+    assert found[0] > 1 > found[2]
+    assert found[3] == 0  # nobody else
+
+
+def test_views_are_as_many_as_counted(packed):
+    items, views = Items.load(packed), Views(crops=2, clips=1, video_crops=1)
+    counts = views.count(items)
+    assert counts.tolist() == [1 + 2 + CLIP_FRAMES] * 2 + [1] + [6, 6, 3]
+    frames = np.zeros((3, 224, 224, 3), np.uint8)
+    for item, count in enumerate(counts):
+        own = frames[: items.num_frames[item]]
+        made = list(
+            views.make(own, items.is_video[item], items.is_val[item], np.random.default_rng(1))
+        )
+        assert len(made) == count
+        assert {view.shape for view in made} == {(224, 224, 3)}
+
+
+def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
+    features, model = tmp_path / "features", tmp_path / "model"
+    few = ("--crops", 1, "--clips", 0, "--video-crops", 0)
+    _run("training.arrays.features", packed, features, "--cnn", "small", *few)
+    found = np.load(features / "efficientnet-lite2.npy")
+    assert found.shape == (2 * 2 + 1 + 3 * 3, 16, 1280)
+    assert (found.reshape(len(found), -1).std(axis=1) > 0).all()
+    assert np.load(features / "small.npy").shape == (len(found), 16, 512)
+    how = ("--steps", 4, "--rounds", 2, "--batch-size", 2, "--units", 8, "--embedding-dim", 8)
+    learn = ("training.arrays.learn", packed, features, model, "--titles", 0, "--weigh", *how)
+    assert "step 4" in _run(*learn)
+    folder = ModelFolder.open(model)
+    assert folder.backbone == "efficientnet-lite2"
+    assert folder.model.styles == ("photo", "video")
+    weights = (model / "captioner.weights.h5").read_bytes()
+    assert "step" not in _run(*learn)
+    assert (model / "captioner.weights.h5").read_bytes() == weights
