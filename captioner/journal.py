@@ -1,17 +1,21 @@
-"""Files of captions that survive whatever ends the one who writes them, and can be gone on with.
+"""Crash-safe output files, which a later run can go on with.
 
-The rows of JSON are the journal: each is appended whole, with one write, after its captions have
-been written in all other formats. What else there is, is made of them again.
+`RowsFile` and `write_whole` serve all that is written: captions and labels. The `Journal` writes
+captions in several formats. Its rows of JSON are appended after all other formats have been
+written, which are made of these rows again after a crash.
 """
 
 import errno
 import fcntl
+import io
 import os
+import stat
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +24,7 @@ from .errors import CaptionerError
 from .output import FORMATS, Format, from_json
 
 JOURNAL = "jsonl"
+T = TypeVar("T")
 
 
 class Journal:
@@ -61,19 +66,24 @@ class Journal:
                 with _plainly(folder):
                     folder.mkdir(parents=True, exist_ok=True)
             files = {
-                name: opened.enter_context(_RowsFile(path, FORMATS[name]))
+                name: opened.enter_context(RowsFile(path, _header(FORMATS[name])))
                 for name, path in paths.items()
                 if FORMATS[name].one_file
             }
-            journal = files.pop(JOURNAL, None)
             if resume:
-                self._done = _mend(journal, model, retry_failed)
-            elif journal is not None:
-                journal.restart()
-            for file in files.values():
-                file.restart(journal.results() if resume else ())
+                self._done = _resume(files[JOURNAL], model, retry_failed)
+            for name, file in files.items():
+                if name == JOURNAL and resume:
+                    continue
+                file.restart()
+                for line in files[JOURNAL].lines() if resume else ():
+                    file.append(FORMATS[name].write(from_json(line)) + "\n")
             self._stack = opened.pop_all()
-        self._files = [*files.values(), *([journal] if journal else [])]
+        # The journal comes last: what it has, all others have.
+        self._files = sorted(
+            ((file, FORMATS[name]) for name, file in files.items()),
+            key=lambda pair: pair[1] is FORMATS[JOURNAL],
+        )
 
     def __contains__(self, video: str | os.PathLike) -> bool:
         """Whether a caption of a video as it is now has been written already."""
@@ -92,9 +102,9 @@ class Journal:
         """
         for folder, form in self._folders:
             if isinstance(result, Caption):
-                _write_whole(_beside(folder, result.video, form.suffix), form.write(result))
-        for file in self._files:
-            file.append(result)
+                write_whole(beside(folder, result.video, form.suffix), [form.write(result)])
+        for file, form in self._files:
+            file.append(form.write(result) + "\n")
 
     def __enter__(self):
         return self
@@ -103,13 +113,26 @@ class Journal:
         self._stack.close()
 
 
-class _RowsFile:
-    """A file that only ever holds whole rows."""
+class RowsFile:
+    """A text file that is appended to by whole rows, or by whole groups of them.
 
-    def __init__(self, path: Path, form: Format):
-        self.path, self._form = path, form
+    A row that was torn shows it by the line break that it lacks. Of a group of several rows the
+    first byte is written last: until then it is NUL, so that a torn group shows it too.
+    """
+
+    def __init__(self, path: Path, header: str = ""):
+        """Opens a file, which is locked and as it was until `restart` or `resume`.
+
+        Args:
+            path: the file.
+            header: the line that it begins with, line break included; empty for none.
+
+        Raises:
+            CaptionerError: it cannot be written, or another process is writing it.
+        """
+        self.path, self._header = path, header
         with _plainly(path):
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+            self._file = _open(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
@@ -118,41 +141,74 @@ class _RowsFile:
                 f"{path}: another captioner is writing it; wait, or name another file"
             ) from err
 
-    def restart(self, results: Iterable[Caption | Failure] = ()):
+    def restart(self):
+        """Empties the file, but for its header."""
         if self._size():  # a pipe has none, and cannot be cut
             self._file.truncate(0)
-        if self._form.header:
-            self._write(self._form.header)
-        for result in results:
-            self.append(result)
+        if self._header:
+            self.append(self._header)
 
-    def append(self, result: Caption | Failure):
-        self._write(self._form.write(result))
+    def resume(self, read: Callable[[bytes], T]) -> Iterator[T]:
+        """Reads the rows that are there, then drops what was torn; a new file gets its header.
 
-    def _write(self, text: str):
-        row = (text + "\n").encode("utf-8", "surrogateescape")
-        whole = self._size()
+        Args:
+            read: what to make of a row, line break included; it raises ValueError for what is
+                none. The header is not handed to it.
+
+        Raises:
+            CaptionerError: there is another header or something else than rows; the file is as
+                it was.
+        """
+        whole, header = 0, self._header.encode()
+        for number, line in enumerate(self.lines()):
+            try:
+                if whole >= len(header):
+                    yield read(line)
+                elif line != header:
+                    raise ValueError(f"expected {header!r}, received: {line!r}")
+            except ValueError as err:
+                raise CaptionerError(
+                    f"{self.path}: line {number + 1} is not what this command writes; --resume "
+                    "needs the file that an earlier run of it wrote"
+                ) from err
+            whole += len(line)
+        if self._size() > whole:
+            self._file.truncate(whole)
+        if not whole:
+            self.restart()
+
+    def append(self, text: str):
+        """Appends a row or a group of rows, its last line break included.
+
+        Raises:
+            CaptionerError: the disk is full, or cannot be written; the file is as it was.
+        """
+        # A path may hold bytes that are no UTF-8.
+        data = text.encode("utf-8", "surrogateescape")
+        start, is_regular = self._size(), stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        parts = [(start, data)]
         with _plainly(self.path):
             try:
-                if self._file.write(row) < len(row):  # there was room for a part
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if data.count(b"\n") > 1 and is_regular:
+                    self._file.truncate(start + len(data))
+                    parts = [(start + 1, data[1:]), (start, data[:1])]
+                for place, part in parts:
+                    if is_regular:  # no pipe, no device
+                        self._file.seek(place)
+                    while part:
+                        part = part[self._file.write(part) :]
             except OSError:
-                if self._size() > whole:
-                    self._file.truncate(whole)
+                if self._size() > start:
+                    self._file.truncate(start)
                 raise
 
-    def _size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
-
     def lines(self) -> Iterator[bytes]:
+        """The whole rows, header included."""
         with self.path.open("rb") as file:
-            yield from file
-
-    def results(self) -> Iterator[Caption | Failure]:
-        return map(from_json, self.lines())
-
-    def truncate(self, size: int):
-        self._file.truncate(size)
+            for line in file:
+                if line.startswith(b"\0") or not line.endswith(b"\n"):
+                    return
+                yield line
 
     def replace_by(self, rows: Iterable[bytes]):
         """Writes rows to a new file that takes the place of this one, at once or not at all."""
@@ -162,7 +218,10 @@ class _RowsFile:
             file.writelines(rows)
         os.replace(new, self.path)
         self._file.close()
-        self.__init__(self.path, self._form)
+        self.__init__(self.path, self._header)
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
 
     def __enter__(self):
         return self
@@ -171,27 +230,21 @@ class _RowsFile:
         self._file.close()
 
 
-def _mend(journal: _RowsFile, model: str, retry_failed: bool) -> np.ndarray:
+def _open(path: Path) -> io.FileIO:
+    """A file to write to, as it is: neither emptied nor always appended to."""
+    return io.FileIO(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "w")
+
+
+def _resume(journal: RowsFile, model: str, retry_failed: bool) -> np.ndarray:
     """Drops a torn last row and those to be written anew; digests of the videos that are done."""
-    done, whole, stale = array("Q"), 0, array("Q")
-    for number, line in enumerate(journal.lines()):
-        try:
-            if not line.endswith(b"\n"):
-                break
-            result = from_json(line)
-        except ValueError as err:
-            raise CaptionerError(
-                f"{journal.path}: line {number + 1} is no row of captions; name the file that "
-                "an earlier run wrote"
-            ) from err
-        whole += len(line)
+    done, stale = array("Q"), array("Q")
+    for number, result in enumerate(journal.resume(from_json)):
         if result.model != model:
             continue
         if is_stale(result, retry_failed):
             stale.append(number)
         else:
             done.append(digest_of(result.video))
-    journal.truncate(whole)
     if stale:
         numbers = set(stale)
         lines = enumerate(journal.lines())
@@ -223,18 +276,31 @@ def digest_of(video: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _beside(folder: Path, video: str, suffix: str) -> Path:
-    """Where in a folder the captions of a video go: by its path, which cannot lead out of it."""
+def beside(folder: Path, video: str, suffix: str) -> Path:
+    """Where in a folder the file of a video goes: by its path, which cannot lead out of it."""
     parts = [part for part in PurePath(video).parts if part not in ("/", "..", ".")]
     return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
 
-def _write_whole(path: Path, text: str):
+def write_whole(path: Path, pieces: Iterable[str]):
+    """Writes a file, and the folders it is in, so that all of it is there or nothing.
+
+    Raises:
+        CaptionerError: it cannot be written.
+    """
+    new = path.with_name(f".{path.name}.new")
     with _plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.new")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+        try:
+            with new.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(pieces)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _header(form: Format) -> str:
+    return form.header and form.header + "\n"
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """The verb `label` of the `captioner` command."""
 
-import io
-import os
 import sys
-from collections import Counter
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,8 +10,9 @@ from tqdm import tqdm
 from ..caption import Failure
 from ..config import overridden
 from ..errors import CaptionerError, VideoError
+from ..journal import RowsFile, beside, write_whole
 from ..moments.folder import LabelFolder
-from ..moments.output import FORMATS, Format, to_text
+from ..moments.output import FORMATS, to_text
 from ..terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, printable
 from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
@@ -73,10 +72,7 @@ def _label(args) -> int:
             failures = _print(found, label, form)
         else:
             write = _write_table if form.is_table else _write_files
-            try:
-                failures = write(found, label, form, args.output, args.resume)
-            except OSError as err:
-                raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
+            failures = write(found, label, form, args.output, args.resume)
     return SOME_FAILED if failures else ALL_GOOD
 
 
@@ -123,11 +119,11 @@ def _print(found, label, form) -> int:
 
 def _write_table(found, label, form, output, resume) -> int:
     """Writes all to one file, in which a video has all of its rows or none; counts failures."""
-    done = _mend(output, form) if resume and output.exists() else set()
     failures = 0
-    with output.open("r+b" if done else "w+b", buffering=0) as table:
-        if not done:
-            _append(table, form.header)
+    with RowsFile(output, form.header) as table:
+        if not resume:
+            table.restart()
+        done = set(table.resume(form.read_video)) if resume else ()
         for item in _progress(found):
             if _name(item) in done:
                 continue
@@ -136,64 +132,20 @@ def _write_table(found, label, form, output, resume) -> int:
             except VideoError as err:
                 failures += 1
                 text = form.failure(_name(item), str(err))
-            _append(table, text)
+            table.append(text)
     return failures
-
-
-def _append(table: io.RawIOBase, text: str):
-    """Appends all of a text or, for `_mend`, none: the first byte, which is no NUL, comes last.
-
-    Raises:
-        OSError: it cannot be written; the file is as it was.
-    """
-    whole = text.encode("utf-8", "surrogateescape")  # the name of a file may be no UTF-8
-    start = table.seek(0, os.SEEK_END)
-    try:
-        table.truncate(start + len(whole))
-        for place, part in ((start + 1, whole[1:]), (start, whole[:1])):
-            table.seek(place)
-            while part:
-                part = part[table.write(part) :]
-    except OSError:
-        table.truncate(start)
-        raise
-
-
-def _mend(table: Path, form: Format) -> set[str]:
-    """Cuts off what was being appended when all ended; returns the videos that are there."""
-    with table.open("r+b") as file:
-        whole, torn, _ = file.read().partition(b"\0")
-        if torn:
-            file.truncate(len(whole))
-    *rows, rest = whole.decode("utf-8", "surrogateescape").split("\n")
-    try:
-        if rest:
-            raise ValueError("it ends within a row")
-        return {form.read_video(row) for row in rows[form.header.count("\n") :]}
-    except (ValueError, KeyError, IndexError, TypeError) as err:
-        raise CaptionerError(
-            f"{table}: --resume cannot read it ({err}); name the output of the same command"
-        ) from err
 
 
 def _write_files(found, label, form, folder, resume) -> int:
     """Writes a file a video, each there only when it is whole; counts failures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    failures, taken = 0, Counter()
+    failures = 0
     for item in _progress(found):
-        stem = Path(_name(item)).stem
-        taken[stem] += 1
-        file = folder / f"{stem}{f'-{taken[stem]}' if taken[stem] > 1 else ''}{form.suffix}"
+        file = beside(folder, _name(item), form.suffix)
         if resume and file.exists():
             continue
-        unfinished = file.with_name(f"partial.{file.name}")
         try:
-            with unfinished.open("w", encoding="utf-8", newline="\n") as text:
-                text.write(form.header)
-                text.writelines(_pieces(item, label, form))
-            unfinished.replace(file)
+            write_whole(file, chain([form.header], _pieces(item, label, form)))
         except VideoError as err:
-            unfinished.unlink()
             failures += 1
             tqdm.write(f"captioner: {err}", file=sys.stderr)
     return failures

@@ -20,14 +20,14 @@ class Format(NamedTuple):
         row: the text of a segment, given the video, the segment and its number from 1.
         failure: the text of a video that cannot be labelled, or of one without any segment,
             whose error is None; None where the format has no place for it.
-        read_video: the video that a line is of, likewise.
+        read_video: the video that a row is of, likewise; raises ValueError for what is none.
     """
 
     suffix: str
     header: str
     row: Callable[[str, LabelledSegment, int], str]
     failure: Callable[[str, str | None], str] | None = None
-    read_video: Callable[[str], str] | None = None
+    read_video: Callable[[bytes], str] | None = None
 
     @property
     def is_table(self) -> bool:
@@ -56,6 +56,21 @@ def _csv_row(values) -> str:
     return line.getvalue()
 
 
+def _read_json(row: bytes) -> str:
+    try:
+        return json.loads(row)["video"]
+    except (KeyError, TypeError) as err:
+        raise ValueError(f"expected a row of labels, received: {row!r}") from err
+
+
+def _read_csv(row: bytes) -> str:
+    try:
+        [values] = csv.reader([row.decode("utf-8", "surrogateescape")], strict=True)
+    except csv.Error as err:
+        raise ValueError(str(err)) from err
+    return dict(zip(COLUMNS, values, strict=True))["video"]
+
+
 def _table(suffix, header, write, read_video) -> Format:
     return Format(
         suffix,
@@ -80,8 +95,8 @@ def _audacity(video, segment, number):
 
 
 FORMATS = {
-    "jsonl": _table(".jsonl", "", _json_row, lambda line: json.loads(line)["video"]),
-    "csv": _table(".csv", _csv_row(COLUMNS), _csv_row, lambda line: next(csv.reader([line]))[0]),
+    "jsonl": _table(".jsonl", "", _json_row, _read_json),
+    "csv": _table(".csv", _csv_row(COLUMNS), _csv_row, _read_csv),
     "srt": Format(".srt", "", _subtitle(",")),
     "vtt": Format(".vtt", "WEBVTT\n\n", _subtitle(".", html.escape)),
     "audacity": Format(".txt", "", _audacity),

@@ -4,9 +4,11 @@ What runs is the command itself, with a model that says how bright a clip is (`t
 """
 
 import csv
+import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,12 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from captioner import journal as journal_module
 from captioner.caption import Candidate, Caption, Failure
-from captioner.errors import CaptionerError
-from captioner.journal import Journal
+from captioner.errors import CaptionerError, VideoError
+from captioner.journal import Journal, RowsFile, write_whole
 from tests.clips import write_clip
 
 ROOT = Path(__file__).parents[2]
+OPEN = os.O_WRONLY | os.O_CREAT
 COMMAND = [sys.executable, "-m", "tests.fake", "caption"]
 
 
@@ -167,7 +171,7 @@ def test_subtitles_for_each_video(folder, tmp_path):
         (["--resume"], "name the file: -o FILE"),
         (["--formats", "jsonl", "csv"], "name them: -o FILE"),
         (["-o", "OUT", "--resume", "--format", "csv"], "needs the rows of jsonl"),
-        (["-o", "OUT", "--resume"], "line 1 is no row of captions"),
+        (["-o", "OUT", "--resume"], "line 1 is not what this command writes"),
         (["--shard", "3/2"], "--shard"),
         (["--segments", "0"], "--segments"),
         (["--workers", "0"], "--workers"),
@@ -272,6 +276,100 @@ def test_two_at_once_do_not_mix(tmp_path):
         Journal(out, ["jsonl"], "m", resume=True)
     with Journal(out, ["jsonl"], "m", resume=True):
         pass
+
+
+class Killed(BaseException):
+    """What stands for a kill: no `except` of ours sees it."""
+
+
+@pytest.mark.parametrize("header", ["", "heading\n"])
+def test_killed_at_any_moment_a_group_is_whole_or_gone(header, tmp_path, monkeypatch):
+    """Before every call of the system that changes the file."""
+    path, groups = tmp_path / "rows.txt", ["a 1\na 2\na 3\n", "\u00fc 1\n", "b 1\nb 2\n"]
+    calls = 0
+
+    class Mortal(io.FileIO):
+        def truncate(self, size):
+            live()
+            return super().truncate(size)
+
+        def write(self, part):
+            live()
+            return super().write(part[: max(1, len(part) // 2)])  # bit by bit, as systems may
+
+    def live():
+        nonlocal calls
+        calls -= 1
+        if calls == 0:
+            raise Killed
+
+    def write(resume):
+        with RowsFile(path, header) as file:
+            done = set(file.resume(lambda row: row.decode()[0]) if resume else ())
+            if not resume:
+                file.restart()
+            for group in groups:
+                if group[0] not in done:
+                    file.append(group)
+
+    monkeypatch.setattr(journal_module, "_open", lambda path: Mortal(os.open(path, OPEN), "w"))
+    for death in range(1, 1000):
+        path.unlink(missing_ok=True)
+        calls = death
+        try:
+            write(resume=False)
+        except Killed:
+            pass
+        else:
+            break
+        write(resume=True)
+        assert path.read_text() == header + "".join(groups)
+    assert death > 15
+
+
+def test_a_full_disk_leaves_what_was_whole(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+        with RowsFile(tmp_path / "rows.txt") as file:
+            file.append("one\ntwo\n")
+            with pytest.raises(CaptionerError, match=r"rows\.txt: cannot be written: .*make room"):
+                file.append("three\nfour\nfive\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert (tmp_path / "rows.txt").read_text() == "one\ntwo\n"
+
+
+def test_goes_on_only_with_its_own_file(tmp_path):
+    path = tmp_path / "rows.csv"
+    for text in ("other heading\nrow\n", "heading\nrow\nno\n"):
+        path.write_text(text)
+        with RowsFile(path, "heading\n") as file, pytest.raises(CaptionerError, match="--resume"):
+            list(file.resume(_only_row))
+        assert path.read_text() == text
+
+
+def _only_row(row):
+    if row != b"row\n":
+        raise ValueError(row)
+
+
+def test_a_device_takes_rows_too():
+    with RowsFile(Path(os.devnull), "heading\n") as file:
+        file.restart()
+        file.append("one\ntwo\n")
+
+
+def test_a_file_for_each_video_is_whole_or_not_there(tmp_path):
+    def pieces():
+        yield "first"
+        raise VideoError("it ends here")
+
+    with pytest.raises(VideoError):
+        write_whole(tmp_path / "sub" / "a.srt", pieces())
+    assert list((tmp_path / "sub").iterdir()) == []
 
 
 def test_sidecars_stay_in_their_folder(tmp_path, monkeypatch):
