@@ -16,11 +16,11 @@ function add(file) {
   bar.setAttribute('aria-label', `Upload of ${file.name}`);
   button.setAttribute('aria-label', `Cancel the upload of ${file.name}`);
   uploads.append(row);
-  const refuse = (message, status) => {
+  const refuse = (message, code) => {
     bar.hidden = true;
     problem.hidden = false;
     problem.textContent = `${message} `;
-    if (status === 401) problem.append(loginLink());
+    if (code === 401) problem.append(loginLink());
     status.textContent = 'Refused';
     button.textContent = 'Close';
     button.setAttribute('aria-label', `Close the message about ${file.name}`);
