@@ -203,6 +203,20 @@ def frame(video, number):
     return send_file(path.resolve(), mimetype="image/jpeg", max_age=300)
 
 
+@blueprint.route("/videos/<string:video>/cover")
+@_file("image/jpeg")
+@_errors(404)
+def cover(video):
+    """Send the frame that shows most of a video"""
+    videos.read(get_db(), video)
+    folder = videos.frames_of(config(), video)
+    # Of a video captioned by an earlier version there is only the first.
+    found = [path for path in (folder / "cover.jpg", folder / "0.jpg") if path.is_file()]
+    if not found:
+        raise not_found("frame")
+    return send_file(found[0].resolve(), mimetype="image/jpeg", max_age=300)
+
+
 @blueprint.route("/videos/<string:video>/captions/<string:kind>")
 @_kinds(formats.MEDIA_TYPES)
 @_errors(404)

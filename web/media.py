@@ -11,7 +11,8 @@ import numpy as np
 from captioner.video import read_frames_at
 
 HEAD = 16
-_HEIGHT = 180
+_HEIGHT = 180  # pixels, of a frame of a video
+_PICTURE_HEIGHT = 720  # of a picture, for browsers that do not show its kind
 # The first bytes, where they stand, and what that is. Nothing else is taken in, and nothing is
 # ever sent out as another type.
 _SIGNATURES = (
@@ -47,6 +48,8 @@ def media_type(head: bytes) -> str | None:
 def write_frames(video: Path, times: Sequence[float], folder: Path) -> None:
     """Writes the frames that a captioner looked at as `0.jpg`, `1.jpg`, ..., all or none.
 
+    The one with most in it is written as `cover.jpg` too: the first is often black.
+
     Args:
         video: the file.
         times: of the frames, seconds from the first one.
@@ -60,9 +63,11 @@ def write_frames(video: Path, times: Sequence[float], folder: Path) -> None:
     partial = folder.with_name(f".{uuid.uuid4().hex}")
     partial.mkdir()
     try:
+        details = []
+        most = _PICTURE_HEIGHT if len(frames) == 1 else _HEIGHT
         for number, frame in enumerate(frames):
             height, width = frame.shape[:2]
-            scale = min(1.0, _HEIGHT / height)
+            scale = min(1.0, most / height)
             small = cv2.resize(
                 frame,
                 (max(1, round(width * scale)), max(1, round(height * scale))),
@@ -72,6 +77,9 @@ def write_frames(video: Path, times: Sequence[float], folder: Path) -> None:
             path = partial / f"{number}.jpg"
             if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82]):
                 raise OSError(f"{path}: cannot be written; is the disk full?")
+            grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+            details.append(cv2.Laplacian(grey, cv2.CV_64F).var())
+        shutil.copyfile(partial / f"{np.argmax(details)}.jpg", partial / "cover.jpg")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:

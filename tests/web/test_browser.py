@@ -99,7 +99,7 @@ def test_from_the_first_video_to_an_own_model(person, files):
     person.see("#text").clear()
     person.see("#text").send_keys("A crimson square <b>slides</b> by.", Keys.ENTER)
     person.see("#sentence", "A crimson square <b>slides</b> by.")
-    person.see("#sentences .pill", "Corrected by hand")
+    person.see("#sentences .pill.good", "Corrected by hand")
     person.go("/")
     person.click(".card .sentence", "A blue ball")
     person.click(".take")

@@ -2,10 +2,13 @@
 
 import base64
 
+import cv2
+import numpy as np
 import pytest
 import requests
 from selenium.webdriver.common.keys import Keys
 
+from tests.clips import write_clip
 from web.config import WebConfig
 
 from .browser import Person, chromium
@@ -175,3 +178,108 @@ def test_a_link_from_elsewhere_breaks_no_open_page(person, add, clip, tmp_path):
     person.see("#text").send_keys("And still.", Keys.ENTER)
     person.see("#sentence", "And still.")
     assert all("400" in text for text in person.complaints())
+
+
+def _inside(person, inner, outer):
+    """Whether what an element holds is not wider than another one."""
+    return person.browser.execute_script(
+        "const [inner, outer] = [...arguments].map((s) => document.querySelector(s));"
+        "return inner.getBoundingClientRect().right <= outer.getBoundingClientRect().right",
+        inner,
+        outer,
+    )
+
+
+def _ratio(person, selector):
+    return person.browser.execute_script(
+        "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+        "return box.width / box.height",
+        selector,
+    )
+
+
+def test_files_of_every_kind_are_shown_as_they_are(person, add, api, clip, tmp_path):
+    # The name that a phone gives.
+    add(clip, "WhatsApp Video 2025-07-04 at 18.12.12.webm")
+    person.go("/")
+    person.see(".card.done .name", "WhatsApp")
+    assert _inside(person, ".card .sentence", ".card")
+    assert person.wait("document.querySelector('.thumb img').naturalWidth")
+
+    # A portrait, neither squashed nor in a wide black box.
+    frames = [np.full((96, 54, 3), number * 5, np.uint8) for number in range(20)]
+    portrait = write_clip(tmp_path / "portrait.webm", frames, codec="VP80").read_bytes()
+    person.go(f"/videos/{add(portrait, 'portrait.webm')}")
+    person.wait(f"{PLAYER}.readyState >= 1")
+    person.wait("document.querySelector('.frame img').naturalWidth")
+    assert _ratio(person, "#screen") == pytest.approx(54 / 96, abs=0.01)
+    assert _ratio(person, ".frame img") == pytest.approx(54 / 96, abs=0.05)
+
+    # A picture once, with what a word looked at laid over it; one that browsers do not know.
+    picture = np.full((200, 300, 3), (40, 40, 220), np.uint8)
+    png, tiff = (cv2.imencode(kind, picture)[1].tobytes() for kind in (".png", ".tiff"))
+    for content, name in ((png, "still.png"), (tiff, "still.tiff")):
+        person.go(f"/videos/{add(content, name)}")
+        person.wait("document.querySelector('#picture').naturalWidth === 300")
+        assert person.all(".strip") == []
+        assert _ratio(person, "#screen") == pytest.approx(1.5, abs=0.01)
+        person.all(".word")[0].click()
+        person.see("#heat")
+
+    # One that the browser does not play, but the model has seen.
+    avi = write_clip(tmp_path / "a.avi", frames, codec="MJPG").read_bytes()
+    person.go(f"/videos/{add(avi, 'a.avi')}")
+    person.see("#unplayable", "the frames that the model looked at")
+    first = person.see("#still").get_attribute("src")
+    person.all(".frame")[2].click()
+    assert person.see("#still").get_attribute("src") != first
+    assert not person.all("#player")[0].is_displayed()
+
+    # One that neither of them can read.
+    broken = add(b"\0\0\0\x20ftypisom" + bytes(300), "broken.mp4", "failed")
+    person.go(f"/videos/{broken}")
+    person.see("#heading .error", "could not be captioned")
+    person.see("#unplayable", "does not show this kind of file")
+    assert "model looked" not in person.see("#unplayable").text
+    assert not person.all("#screen")[0].is_displayed()
+    person.complaints()  # of what does not play
+
+
+def test_a_search_leads_to_the_moment(person, add, api, clip):
+    video = add(clip + LONG, "walk.webm")
+    current = f"{PLAYER}.currentTime"
+    for _ in range(3):
+        person.go("/?q=winding")
+        person.click(f".card[data-video='{video}'] .hits a", "0:03")
+        person.wait(f"{current} > 3")
+    person.see(".stretches .now .seek", "0:03")
+    person.click("#seek-1")
+    person.wait(f"{current} < 0.5")
+
+
+def test_on_a_phone_sentences_are_read_whole_and_the_video_stays_in_sight(person, add, api, clip):
+    video = add(clip + LONG, "walk.webm")
+    long = "A long and winding sentence that tells of everything that is seen here. " * 4
+    for position in (1, 2, 3):
+        api("PUT", f"/videos/{video}/sentences/{position}", {"text": long})
+    browser = person.browser
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        person.go(f"/videos/{video}")
+        person.see("#stretch-3")
+        for number in (1, 2, 3):
+            assert person.wait(
+                f"(({{clientHeight: seen, scrollHeight: all}}) => seen >= all && seen > 100)"
+                f"(document.getElementById('stretch-{number}'))"
+            )
+        assert person.wait("document.documentElement.scrollWidth <= innerWidth")
+        browser.execute_script("document.getElementById('seek-3').scrollIntoView({block: 'end'})")
+        before = browser.execute_script("return scrollY")
+        person.click("#seek-3")
+        person.wait(f"{PLAYER}.currentTime > 3")
+        assert browser.execute_script("return scrollY") == before > 0
+        assert person.wait(f"{PLAYER}.getBoundingClientRect().top >= 0")
+        assert person.faults() == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

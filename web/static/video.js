@@ -25,6 +25,8 @@ async function update() {
     if (swapped.includes('sentences')) subtitle();
     if (swapped.includes('timeline')) lay();
     if (swapped.includes('considered')) begin();
+    if (isUnplayable) cannotPlay();
+    if (screen?.hidden && !player) showCover();
   });
 }
 
@@ -131,10 +133,44 @@ document.getElementById('sure').addEventListener('close', async (event) => {
   if (await attempt(() => ask('DELETE', path))) location.assign(`${root}/`);
 });
 
+const screen = find('#screen');
+const heat = find('#heat');
+let isUnplayable = false;
+
 function seek(time) {
   if (!player) return;
+  heat.hidden = true;
+  if (isUnplayable) { showFrame(time); return; }
   player.currentTime = time;
   player.play().catch(() => {}); // where it cannot play, the page says so
+}
+
+// What cannot be played is shown frame by frame.
+function showFrame(time) {
+  const frames = [...page.querySelectorAll('.frame')];
+  const frame = frames.findLast(({ dataset }) => dataset.time <= time) || frames[0];
+  find('#still').src = frame.querySelector('img').src;
+}
+
+function cannotPlay() {
+  isUnplayable = true;
+  const frame = find('.frame');
+  find('#unplayable').hidden = false;
+  find('#instead').hidden = !frame;
+  screen.hidden = !frame;
+  player.hidden = true;
+  find('#still').hidden = false;
+  if (frame) showFrame(0);
+}
+
+// A picture of a kind that the browser does not know is shown as the model saw it, once it has.
+function showCover() {
+  const picture = find('#picture');
+  const isCover = picture.src.includes(picture.dataset.cover);
+  screen.hidden = isCover || !find('#sentence');
+  find('#unplayable').hidden = !screen.hidden;
+  find('#instead').hidden = true;
+  if (!screen.hidden) picture.src = picture.dataset.cover;
 }
 
 // Where each word looked
@@ -164,10 +200,35 @@ function light(word) {
     });
     frame.querySelector('.level i').style.transform = `scaleX(${weights ? sums[n] / highest : 0})`;
   });
+  heat.hidden = true;
   if (!weights) return;
-  const best = sums.indexOf(highest);
-  const at = frames[best].querySelector('.small').textContent;
-  find('#looked-at').textContent = `“${word.textContent}” looked most at ${at}: ${Math.round(highest / 10)} % of its attention.`;
+  const looked = weights.map((regions) => regions.reduce((sum, weight) => sum + weight, 0));
+  const best = looked.indexOf(Math.max(...looked));
+  const at = frames[best]?.querySelector('.small').textContent;
+  find('#looked-at').textContent = at
+    ? `“${word.textContent}” looked most at ${at}: ${Math.round(looked[best] / 10)} % of its attention.`
+    : `“${word.textContent}” looked most at what is lit.`;
+  if (!player || word === pressed) warm(weights[best], JSON.parse(find('#looked').dataset.times)[best]);
+}
+
+// Lays over the picture, or over the video at that moment, where a word looked.
+function warm(regions, time) {
+  const grid = Number(find('#looked').dataset.grid);
+  if (!grid || screen.hidden) return;
+  const most = Math.max(1, ...regions);
+  heat.style.gridTemplateColumns = `repeat(${grid}, 1fr)`;
+  heat.replaceChildren(...regions.map((weight) => {
+    const region = document.createElement('i');
+    region.style.opacity = 0.65 * Math.sqrt(weight / most);
+    return region;
+  }));
+  if (isUnplayable) showFrame(time);
+  else if (player) {
+    player.pause();
+    player.currentTime = time;
+  }
+  heat.hidden = false;
+  if (pressed) screen.scrollIntoView({ block: 'nearest' }); // pointed at, the word would slip away
 }
 
 function hold(word) {
@@ -256,24 +317,50 @@ function begin() {
 
 function showStretch() {
   const items = [...page.querySelectorAll('.stretches li')];
-  const now = items.findLast((item) => item.dataset.start <= player.currentTime);
+  const now = items.findLast((item) => item.dataset.start <= player.currentTime + 0.01);
   items.forEach((item) => item.classList.toggle('now', item === now));
 }
 
+function fit(width, height) {
+  if (width && height) screen.style.setProperty('--ratio', width / height);
+}
+
+// To the moment in the address, as search gives it, and to its sentence.
+function start() {
+  const time = /^#t=([\d.]+)$/.exec(location.hash)?.[1];
+  if (!time) return;
+  player.currentTime = time;
+  const row = [...page.querySelectorAll('.stretches li')].find(({ dataset }) => Number(dataset.start) === Number(time));
+  row?.classList.add('now');
+  row?.scrollIntoView({ block: 'nearest' });
+}
+
 if (player) {
-  const fail = () => { find('#unplayable').hidden = false; };
-  player.addEventListener('error', fail);
-  player.addEventListener('loadedmetadata', () => { if (!player.videoWidth) fail(); });
-  if (player.error) fail();
-  player.addEventListener('play', follow);
+  const loaded = () => {
+    if (!player.videoWidth) { cannotPlay(); return; }
+    fit(player.videoWidth, player.videoHeight);
+    start();
+  };
+  player.addEventListener('error', cannotPlay);
+  player.addEventListener('loadedmetadata', loaded);
+  if (player.error) cannotPlay();
+  if (player.readyState >= 1) loaded(); // before this script was
+  addEventListener('hashchange', start);
+  player.addEventListener('play', () => { heat.hidden = true; follow(); });
   player.addEventListener('timeupdate', () => {
     if (player.paused) follow();
     showNow();
     showStretch();
   });
+  find('#still').addEventListener('load', ({ target }) => fit(target.naturalWidth, target.naturalHeight));
   subtitle();
-  const start = /^#t=([\d.]+)$/.exec(location.hash);
-  if (start) player.addEventListener('loadedmetadata', () => { [, player.currentTime] = start; });
+}
+const picture = find('#picture');
+if (picture) {
+  const loaded = () => fit(picture.naturalWidth, picture.naturalHeight);
+  picture.addEventListener('load', loaded);
+  picture.addEventListener('error', showCover);
+  if (picture.complete) (picture.naturalWidth ? loaded : showCover)();
 }
 lay();
 begin();
