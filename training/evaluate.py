@@ -1,19 +1,17 @@
 """How well a model captions labelled clips, beside those who do not look."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from captioner.errors import DatasetError, VideoError
 from captioner.pipeline import Captioner
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
-from .data.ahead import read_ahead
 from .data.manifest import LabelledClip
+from .data.reading import readable
 from .metrics import score
 
 BATCH_SIZE = 32
@@ -29,24 +27,15 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
     Raises:
         DatasetError: none can be read.
     """
-    seen, features = [], []
     num_frames, size = captioner.sampling.num_frames, captioner.backbone.input_size
 
     def read(clip):
-        try:
-            return clip, read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
-        except VideoError as err:
-            return clip, str(err)
+        return read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
 
-    looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
-    for clip, frames in looks:
-        if isinstance(frames, str):
-            tqdm.write(frames, file=sys.stderr)
-        else:
-            seen.append(clip)
-            features.append(captioner.backbone(frames))
-    if not seen:
-        raise DatasetError("none of the clips can be read; check their paths in the labels")
+    seen, features = [], []
+    for clip, frames in readable(read, clips):
+        seen.append(clip)
+        features.append(captioner.backbone(frames))
     return seen, features
 
 

@@ -1,17 +1,15 @@
 """How much of what people say a backbone's features tell, before any caption model learns."""
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from captioner.backbones import Backbone
-from captioner.errors import CaptionerError, DatasetError, VideoError
+from captioner.errors import CaptionerError
 from captioner.video import read_frames
 
-from ..data.ahead import read_ahead
 from ..data.manifest import LabelledClip
+from ..data.reading import readable
 from .words import words_said
 
 try:
@@ -43,23 +41,15 @@ def features_of(
     """
 
     def read(clip):
-        try:
-            return clip, read_frames(clip.path, 1, backbone.input_size, clip.start, clip.end).frames
-        except VideoError as err:
-            return clip, str(err)
+        return read_frames(clip.path, 1, backbone.input_size, clip.start, clip.end).frames
 
     seen, frames, features = [], [], []
-    for clip, found in tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None):
-        if isinstance(found, str):
-            tqdm.write(found, file=sys.stderr)
-            continue
+    for clip, found in readable(read, clips):
         seen.append(clip)
         frames.append(found)
         if len(frames) == GROUP:
             features.append(backbone(np.concatenate(frames)))
             frames = []
-    if not seen:
-        raise DatasetError("none of the clips can be read; check their paths in the labels")
     if frames:
         features.append(backbone(np.concatenate(frames)))
     features = np.concatenate(features)

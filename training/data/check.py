@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from captioner.errors import VideoError
 from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
-from .ahead import read_ahead
 from .formats import Problem
 from .manifest import LabelledClip, Labels
+from .reading import read_each
 
 # A thumbnail is 4 frames of 16 by 16 pixels. Of 14 real clips, those encoded anew at half the
 # size came within an RMS of 2 and a largest difference of 5, those at half the frame rate or
@@ -31,24 +30,19 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
             if count > 1:
                 yield Problem(row, f"{clip.path} has a caption {count} times: {sentence!r}")
     readable = []
-    looks = tqdm(
-        read_ahead(_look, labels.clips), total=len(labels.clips), unit="clip", disable=None
-    )
-    for clip, row, thumbnail in zip(labels.clips, labels.rows, looks, strict=True):
-        if isinstance(thumbnail, str):
+    looks = read_each(_look, labels.clips)
+    for row, (clip, thumbnail) in zip(labels.rows, looks, strict=True):
+        if isinstance(thumbnail, VideoError):
             searched = "" if clip.path.exists() else f"; looked in {labels.searched}"
-            yield Problem(row, thumbnail + searched)
+            yield Problem(row, f"{thumbnail}{searched}")
         else:
             readable.append((clip, row, thumbnail))
     yield from _alike_across_splits(readable)
 
 
-def _look(clip: LabelledClip) -> np.ndarray | str:
-    """A thumbnail, uint8 `(NUM_FRAMES * height * width * 3,)`, or why there is none."""
-    try:
-        frames = read_frames(clip.path, NUM_FRAMES, SIZE, clip.start, clip.end).frames
-    except VideoError as err:
-        return str(err)
+def _look(clip: LabelledClip) -> np.ndarray:
+    """A thumbnail, uint8 `(NUM_FRAMES * height * width * 3,)`."""
+    frames = read_frames(clip.path, NUM_FRAMES, SIZE, clip.start, clip.end).frames
     return frames[np.linspace(0, len(frames) - 1, NUM_FRAMES).round().astype(int)].ravel()
 
 

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from captioner.backbones import Backbone
 from captioner.config import SamplingOptions
-from captioner.errors import DatasetError, VideoError
 from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary
 
-from .ahead import read_ahead
 from .manifest import LabelledClip
+from .reading import readable
 from .store import FeatureStore, content_digest
 from .views import another_view, moving_crop
 
@@ -92,20 +90,12 @@ def write_records(
     with FeatureStore(folder, facts) as store:
 
         def read(clip):
-            try:
-                return clip, *_read_missing(clip, store, sampling, backbone.input_size, views, seed)
-            except VideoError as err:
-                return clip, str(err), {}
+            return _read_missing(clip, store, sampling, backbone.input_size, views, seed)
 
         waiting: dict[str, np.ndarray] = {}
         keys, unreadable = [], []
-        looks = tqdm(read_ahead(read, clips), total=len(clips), unit="clip", disable=None)
-        for clip, found, sequences in looks:
-            if isinstance(found, str):
-                tqdm.write(found, file=sys.stderr)
-                unreadable.append((clip, found))
-            else:
-                keys.append((clip, found))
+        for clip, (found, sequences) in readable(read, clips, unreadable=unreadable):
+            keys.append((clip, found))
             waiting |= sequences
             if sum(map(len, waiting.values())) >= GROUP_FRAMES:
                 _look(backbone, waiting, store)
@@ -114,8 +104,6 @@ def write_records(
         if unreadable:
             names = ", ".join(str(clip.path) for clip, _ in unreadable)
             print(f"left out {len(unreadable)} of {len(clips)} clips: {names}", file=sys.stderr)
-        if not keys:
-            raise DatasetError("none of the clips can be read; check their paths in the labels")
         places = [
             (clip, *store.place(key)) for clip, (_, several) in enumerate(keys) for key in several
         ]
