@@ -78,7 +78,7 @@ class ModelFolder:
         if task_of(path) != TASK:
             raise ModelError(
                 f"{path}: holds a model that labels moments, not one that captions; use it with "
-                "captioner label, or name another"
+                "captioner moments label, or name another"
             )
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))

@@ -1,4 +1,7 @@
-"""Training on all devices of a machine at once."""
+"""What a training runs on: devices, and how precisely they compute."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
@@ -15,3 +18,14 @@ def strategy() -> tf.distribute.Strategy:
     if len(devices) == 1 or keras.backend.backend() != "tensorflow":
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Has layers that are made in a `with` compute by a Keras dtype policy, and later ones not."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -43,7 +43,7 @@ class TrainingOptions:
         samples: sentences drawn of each clip in self-critical training; 0 is training on the
             words that people said.
         weight_decay: of AdamW.
-        patience: rounds without a better validation before the training ends.
+        patience: rounds without a better validation before the training ends; 0: it never does.
         seed: of weights, order and dropout.
     """
 
@@ -157,7 +157,8 @@ class _Progress(keras.callbacks.Callback):
     def is_enough(self) -> bool:
         """Whether the last rounds brought nothing better."""
         ciders = [row["val_cider"] for row in self.history if "val_cider" in row]
-        return len(ciders) - np.argmax([*ciders, -1.0]) > self.options.patience
+        since_best = len(ciders) - 1 - np.argmax([*ciders, -1.0])
+        return 0 < self.options.patience <= since_best
 
     def finish(self):
         """Leaves the best weights in the model."""

@@ -235,7 +235,7 @@ def captions(video, kind):
 @_kinds(formats.LABEL_MEDIA_TYPES)
 @_errors(404)
 def labels_file(video, kind):
-    """Send the labels over time, as `captioner label` does: jsonl, csv, srt, vtt or audacity"""
+    """Send labels over time as `captioner moments label` does: jsonl, csv, srt, vtt or audacity"""
     row = videos.read(get_db(), video)
     if kind not in formats.LABEL_MEDIA_TYPES:
         raise not_found("format")

@@ -32,7 +32,7 @@ def add_serve(commands):
     add("--port", type=int, help="default: 8080")
     add("--data", type=Path, metavar="DIR", help="where all is kept")
     add("--model", metavar="NAME_OR_DIR", help="a model to use from now on")
-    add("--label-model", metavar="DIR", help="of train --task label: label moments too")
+    add("--label-model", metavar="DIR", help="of captioner moments train: label moments too")
     add("--token", help=f"what has to be told to be let in (default: ${TOKEN})")
     add("--max-size", type=_bytes, metavar="SIZE", help="of a video (default: 4G)")
     add("--max-storage", type=_bytes, metavar="SIZE", help="of all; then the oldest go")

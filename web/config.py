@@ -23,7 +23,7 @@ class WebConfig:
         data: the folder of all videos, captions and models.
         model: a name or a model folder, used when it is named for the first time; others may be
             taught and adopted.
-        label_model: the folder of a model that labels moments, as `captioner train --task label`
+        label_model: the folder of a model that labels moments, as `captioner moments train`
             writes it; None: videos are captioned only.
         host: the address to listen at.
         port: likewise; 0 takes a free one.

@@ -84,7 +84,7 @@ def export(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
 
 
 def write_labels(db: sqlite3.Connection, video: str, kind: str) -> str:
-    """The labels of a video's moments, written as `captioner label` does it."""
+    """The labels of a video's moments, written as `captioner moments label` does it."""
     form = FORMATS[kind]
     return form.header + _labels_text(db, videos.read(db, video), kind)
 

@@ -1,4 +1,4 @@
-"""The verb `label` of the `captioner` command."""
+"""The verb `moments label` of the `captioner` command."""
 
 import sys
 from functools import partial
@@ -21,7 +21,7 @@ from .finding import find
 
 
 def add_label(commands):
-    """Adds `captioner label`."""
+    """Adds `captioner moments label`."""
     parser = commands.add_parser(
         "label",
         help="label every moment of videos",
@@ -30,7 +30,7 @@ def add_label(commands):
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
-    add("--model", required=True, metavar="DIR", help="of captioner train --task label")
+    add("--model", required=True, metavar="DIR", help="of captioner moments train")
     add(
         "-o",
         "--output",

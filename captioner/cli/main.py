@@ -1,8 +1,9 @@
 """The `captioner` command.
 
-Other packages add verbs through the entry-point group `captioner.commands`: each entry is a
-function that takes argparse's subparsers, adds its own, and sets its default `run`, a function of
-the parsed arguments that returns the exit status.
+Other packages add verbs through the entry-point group `captioner.commands`, and verbs of
+`captioner moments` through `captioner.commands.moments`: each entry is a function that takes
+argparse's subparsers, adds its own, and sets its default `run`, a function of the parsed arguments
+that returns the exit status.
 """
 
 import argparse
@@ -46,7 +47,14 @@ def _parser():
     add_caption(commands)
     add_info(commands)
     add_export(commands)
-    add_label(commands)
-    for plugin in sorted(entry_points(group="captioner.commands")):
-        plugin.load()(commands)
+    _add_plugins(commands, "captioner.commands")
+    moments = commands.add_parser("moments", help="label every moment of videos")
+    verbs = moments.add_subparsers(required=True, metavar="COMMAND")
+    add_label(verbs)
+    _add_plugins(verbs, "captioner.commands.moments")
     return parser
+
+
+def _add_plugins(commands, group: str):
+    for plugin in sorted(entry_points(group=group)):
+        plugin.load()(commands)

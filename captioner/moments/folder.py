@@ -64,7 +64,7 @@ class LabelFolder:
         if task_of(path) != TASK:
             raise ModelError(
                 f"{path}: holds a model that captions, not one that labels moments; use it with "
-                "captioner caption, or name the output of captioner train --task label"
+                "captioner caption, or name the output of captioner moments train"
             )
         try:
             config = json.loads((path / CONFIG).read_text(encoding="utf-8"))

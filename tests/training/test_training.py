@@ -28,6 +28,8 @@ from captioner.vocabulary import Vocabulary
 from training.data.manifest import read_labels
 from training.data.records import write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
+from training.options import CaptionTraining
+from training.recipe import train_captioner
 from training.transfer import grow_vocabulary, permit_repetition, rehearse, transfer
 
 
@@ -331,7 +333,7 @@ def _copy_of(row, folder):
     ("options", "message"),
     [
         (["--input-size", "50"], "--input-size: expected input_size to be a multiple of 32"),
-        (["--input-size", "64", "--base", "default"], "leave out --backbone, --cnn and --input-"),
+        (["--input-size", "64", "--base", "default"], "leave out --input-size, or --base"),
         (["--input-size", "64", "--backbone", "keras:X"], "go with --backbone bundled only"),
     ],
 )
@@ -340,3 +342,19 @@ def test_size_of_frames_that_does_not_fit(labelled_clips, tmp_path, capsys, opti
     assert main(command) == WRONG_USAGE
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_whole_training_from_python(labelled_clips, tiny_cnn, tmp_path, monkeypatch):
+    for finish in ("write_programs", "report_captions"):  # which other tests see
+        monkeypatch.setattr(f"training.recipe.{finish}", lambda *_: None)
+    before = keras.config.dtype_policy()
+    shape = {"attention": "additive", "encoder": "gru", "encoder_layers": 2, "bidirectional": True}
+    options = CaptionTraining(
+        (labelled_clips,), tmp_path / "new", cnn=tiny_cnn, epochs=1, precision="mixed_bfloat16"
+    )
+    folder = train_captioner(replace(options, **shape))
+    assert keras.config.dtype_policy() == before
+    found = ModelFolder.open(tmp_path / "new")
+    assert found.model == folder.model
+    assert {name: getattr(found.model, name) for name in shape} == shape
+    assert found.load_model().count_params() > 0

@@ -6,10 +6,11 @@ from pathlib import Path
 from captioner.config import CnnConfig
 from captioner.errors import DatasetError
 from captioner.model_folder import DEFAULT_MODEL, ModelFolder
-from captioner.terminal import ALL_GOOD, count, muted_stderr, positive
+from captioner.terminal import ALL_GOOD, muted_stderr, positive
 from captioner.video import find_videos
 
 from ..data.manifest import read_labels
+from .arguments import add_fitting
 
 
 def add_distill(commands):
@@ -123,19 +124,3 @@ def _probe(args) -> int:
     result = word_precision(features, [clip.captions for clip in clips])
     print(json.dumps({"num_clips": len(clips), **result}, indent=2))
     return ALL_GOOD
-
-
-def add_fitting(parser, epochs, batch_size, learning_rate, epochs_default="%(default)s"):
-    """The options that every training has."""
-    add, default = parser.add_argument, "default: %(default)s"
-    passes = f"passes over the data; default: {epochs_default}"
-    add("--epochs", type=positive(int), default=epochs, metavar="N", help=passes)
-    add("--batch-size", type=positive(int), default=batch_size, help=default)
-    add(
-        "--learning-rate",
-        type=positive(float),
-        default=learning_rate,
-        help=f"at its peak; {default}",
-    )
-    add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
-    add("--seed", type=count, default=1, help=default)

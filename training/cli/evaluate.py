@@ -6,15 +6,10 @@ from pathlib import Path
 from captioner.config import overridden
 from captioner.engines.programs import programs_for
 from captioner.errors import DatasetError
-from captioner.model_folder import (
-    ModelFolder,
-    find_folder,
-    task_of,
-)
+from captioner.model_folder import ModelFolder
 from captioner.terminal import ALL_GOOD, SOME_FAILED, muted_stderr, positive
 
 from ..data.manifest import read_labels
-from .moments import add_label_evaluation, evaluate_labels
 
 
 def add_evaluate(commands):
@@ -24,9 +19,7 @@ def add_evaluate(commands):
         help="measure a model on labelled clips",
         description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
         "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
-        "features (shuffled), and of the sentence most common in the split train (most_common). "
-        "Scores a model's labels: frame accuracy, edit score and segmental F1, or, where several "
-        "hold at once, mean average precision.",
+        "features (shuffled), and of the sentence most common in the split train (most_common).",
     )
     parser.add_argument("model", metavar="NAME_OR_DIR")
     parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
@@ -34,13 +27,10 @@ def add_evaluate(commands):
     parser.add_argument("--beam-size", type=positive(int), metavar="N")
     parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
-    add_label_evaluation(parser)
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(args) -> int:
-    if task_of(find_folder(args.model)) == "label":
-        return evaluate_labels(args)
     labelled = read_labels(args.labels)
     clips = [clip for clip in labelled if clip.split == args.split]
     if not clips:

@@ -26,10 +26,10 @@ from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
 from ..work import claim
+from .folder import CNN_CONFIG
 from .teacher import load_teacher
 from .words import words_said
 
-CNN_CONFIG = "cnn.json"
 STATE = "backup"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions

@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 def train(folder, tiny_cnn, output, *more):
     arguments = ["--output", output, "--cnn", tiny_cnn, "--epochs", 20, "--units", 16]
     arguments += ["--learning-rate", 0.02, "--lanes", 2, "--window", 8, *more]
-    return run("train", folder / "labels.csv", "--task", "label", *arguments)
+    return run("moments", "train", folder / "labels.csv", *arguments)
 
 
 def run(*arguments):
@@ -89,7 +89,10 @@ def test_training_tells_of_what_it_leaves_out_and_goes_on(
 
 
 def test_label(folder, model, capsys):
-    assert run("label", folder / "0.avi", folder / "broken.avi", "--model", model) == SOME_FAILED
+    assert (
+        run("moments", "label", folder / "0.avi", folder / "broken.avi", "--model", model)
+        == SOME_FAILED
+    )
     *rows, broken = map(json.loads, capsys.readouterr().out.splitlines())
     assert [row["label"] for row in rows] == ["red", "blue"] * 2
     assert all(row["probability"] > 0.5 and row["start"] < row["end"] for row in rows)
@@ -99,13 +102,16 @@ def test_label(folder, model, capsys):
 
 def test_what_it_says_can_be_learned(folder, model, tmp_path):
     output = tmp_path / "found.csv"
-    assert run("label", folder / "0.avi", "--model", model, "-o", output, "--format", "csv") == 0
-    assert run("evaluate", model, output, "--split", "train") == 0
+    assert (
+        run("moments", "label", folder / "0.avi", "--model", model, "-o", output, "--format", "csv")
+        == 0
+    )
+    assert run("moments", "evaluate", model, output, "--split", "train") == 0
 
 
 def test_subtitles_in_a_folder(folder, model, tmp_path, capsys):
     paths = [folder / "0.avi", folder / "1.avi", folder / "broken.avi"]
-    arguments = ["label", *paths, "--model", model, "--format", "vtt"]
+    arguments = ["moments", "label", *paths, "--model", model, "--format", "vtt"]
     assert run(*arguments) == WRONG_USAGE
     assert "name a folder with --output" in capsys.readouterr().err
     assert run(*arguments, "-o", tmp_path / "subtitles") == SOME_FAILED
@@ -131,7 +137,7 @@ def test_a_torn_video_is_labelled_again(form, tmp_path, monkeypatch):
     videos = [tmp_path / name for name in ("abc.avi", "ü.avi", "de.avi")]
     output, labeller = tmp_path / f"all.{form}", Watched()
     monkeypatch.setattr(label, "load_labeller", lambda args: labeller)
-    arguments = ["label", *videos, "--model", "none", "-o", output, "--format", form]
+    arguments = ["moments", "label", *videos, "--model", "none", "-o", output, "--format", form]
     assert run(*arguments) == 0
     whole = output.read_bytes()
     assert whole.count(b"\n") == 6 + (form == "csv")
@@ -149,8 +155,8 @@ def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
     output = tmp_path / "all.jsonl"
     for text in ('{"vid": "a.avi"}\n', '["a.avi"]\n'):
         output.write_text(text)
-        arguments = ["label", tmp_path / "b.avi", "--model", "none", "-o", output, "--resume"]
-        assert run(*arguments) == WRONG_USAGE
+        arguments = ["moments", "label", tmp_path / "b.avi", "--model", "none"]
+        assert run(*arguments, "-o", output, "--resume") == WRONG_USAGE
         assert "--resume needs the file" in capsys.readouterr().err
         assert output.read_text() == text
 
@@ -158,7 +164,7 @@ def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
 def test_goes_on_with_the_real_model(folder, model, tmp_path):
     output = tmp_path / "all.jsonl"
     paths = [folder / f"{number}.avi" for number in (0, 1, 2)]
-    arguments = ["label", "--model", model, "-o", output, "--resume"]
+    arguments = ["moments", "label", "--model", model, "-o", output, "--resume"]
     assert run(*arguments, *paths[:2]) == 0
     before = output.read_text()
     assert run(*arguments, *paths) == 0
@@ -179,7 +185,10 @@ def test_info(model, capsys):
 def test_evaluate_and_plot(folder, model, tmp_path, capsys):
     picture = tmp_path / "timeline.png"
     arguments = [folder / "labels.csv", "--split", "train", "--plot", picture]
-    assert run("evaluate", model, *arguments, "--output", tmp_path / "r.json") == SOME_FAILED
+    assert (
+        run("moments", "evaluate", model, *arguments, "--output", tmp_path / "r.json")
+        == SOME_FAILED
+    )
     result = json.loads(capsys.readouterr().out)
     assert result["num_videos"] == 4
     assert result["unreadable"] == 1
@@ -188,7 +197,7 @@ def test_evaluate_and_plot(folder, model, tmp_path, capsys):
     assert set(result) >= {"f1_10", "f1_25", "f1_50"}
     assert json.loads((tmp_path / "r.json").read_text()) == result
     assert cv2.imread(str(picture)).std() > 10
-    assert run("evaluate", model, *arguments[:2], "test") == WRONG_USAGE
+    assert run("moments", "evaluate", model, *arguments[:2], "test") == WRONG_USAGE
     assert "has no video of the split test" in capsys.readouterr().err
 
 
@@ -196,33 +205,34 @@ def test_several_labels_at_once(folder, tiny_cnn, tmp_path, capsys):
     with (folder / "labels.csv").open() as file:
         rows = [*file.read().splitlines(), "0.avi,0,1000,wet"]
     (folder / "wet.csv").write_text("\n".join(rows))
-    arguments = ["--task", "label", "--cnn", tiny_cnn, "--epochs", 2, "--units", 16, "--window", 8]
-    command = ["train", folder / "wet.csv", "--output", tmp_path / "wet", *arguments]
+    arguments = ["--cnn", tiny_cnn, "--epochs", 2, "--units", 16, "--window", 8]
+    command = ["moments", "train", folder / "wet.csv", "--output", tmp_path / "wet", *arguments]
     assert run(*command) == WRONG_USAGE
     assert "hold at once; mend the labels, or train with --multi-label" in capsys.readouterr().err
     assert run(*command, "--multi-label") == 0
     assert LabelFolder.open(tmp_path / "wet").labels == ("blue", "red", "wet")
-    run("evaluate", tmp_path / "wet", folder / "wet.csv", "--split", "train")
+    run("moments", "evaluate", tmp_path / "wet", folder / "wet.csv", "--split", "train")
     result = json.loads(capsys.readouterr().out)
     assert set(result["average_precision"]) == {"blue", "red", "wet"}
     assert 0 < result["mean_average_precision"] <= 1
 
 
 def test_each_command_refuses_the_other_kind_of_model(folder, model, tiny_model, capsys):
-    with pytest.raises(ModelError, match=r"labels moments.*captioner label"):
+    with pytest.raises(ModelError, match=r"labels moments.*captioner moments label"):
         ModelFolder.open(model)
     with pytest.raises(ModelError, match=r"captions.*captioner caption"):
         LabelFolder.open(tiny_model)
     assert run("caption", folder / "0.avi", "--model", model) == WRONG_USAGE
-    assert run("label", folder / "0.avi", "--model", tiny_model) == WRONG_USAGE
+    assert run("evaluate", model, folder / "labels.csv") == WRONG_USAGE
+    assert run("moments", "label", folder / "0.avi", "--model", tiny_model) == WRONG_USAGE
     assert "not one that labels moments" in capsys.readouterr().err
 
 
 def test_wrong_usage(folder, model, tmp_path, capsys):
-    assert run("label", folder / "0.avi", "--model", model, "--fps", 0) == WRONG_USAGE
+    assert run("moments", "label", folder / "0.avi", "--model", model, "--fps", 0) == WRONG_USAGE
     assert "0 < fps <= 1000" in capsys.readouterr().err
-    assert run("label", folder / "0.avi", "--model", model, "--resume") == WRONG_USAGE
+    assert run("moments", "label", folder / "0.avi", "--model", model, "--resume") == WRONG_USAGE
     (model / "labels.txt").rename(tmp_path / "labels.txt")
-    assert run("label", folder / "0.avi", "--model", model) == WRONG_USAGE
+    assert run("moments", "label", folder / "0.avi", "--model", model) == WRONG_USAGE
     assert "not a whole model folder" in capsys.readouterr().err
     (tmp_path / "labels.txt").rename(model / "labels.txt")
