@@ -95,7 +95,9 @@ def wait(result):
 
 def to_numpy(tensor):
     """An array, also of a PyTorch tensor beside another backend."""
-    return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else ops.convert_to_numpy(tensor)
+    if hasattr(tensor, "detach"):
+        return tensor.detach().cpu().numpy()
+    return ops.convert_to_numpy(tensor)
 
 
 def values_of(variables):
@@ -128,7 +130,25 @@ def gradients(function, sources, upstream=None):
         return value, tape.gradient(value, sources, output_gradients=upstream)
     flat = [x if x.requires_grad else x.detach().requires_grad_() for x in tree.flatten(sources)]
     value = function(*tree.pack_sequence_as(sources, flat))
-    return value, tree.pack_sequence_as(sources, torch.autograd.grad(value, flat, upstream))
+    found = torch.autograd.grad(value, flat, upstream)
+    return value.detach(), tree.pack_sequence_as(sources, found)
+
+
+def apply(optimizer, variables, slopes, values, slots):
+    """Takes a step of the optimizer; on JAX it gives the new values and slots, elsewhere None.
+
+    Args:
+        optimizer: one built for these variables.
+        variables: what is trained.
+        slopes: its gradients.
+        values: of the variables, as `gradients` took them.
+        slots: of the optimizer's own variables.
+    """
+    if NAME == "jax":
+        return optimizer.stateless_apply(slots, slopes, values)
+    with torch.no_grad() if NAME == "torch" else contextlib.nullcontext():
+        optimizer.apply(slopes, variables)
+    return None
 
 
 def one_thread():

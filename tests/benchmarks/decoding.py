@@ -3,37 +3,37 @@
 One LSTM decoder with additive attention (20 memory rows, 512 units, 8,000 words; random weights,
 sentences of 6 to 20 words, 11 on average), decoded in turns by
 
-- ours: `captioner.decoding` in one `tf.function`;
+- ours: `captioner.decoding` in one graph, on whichever backend Keras has (on PyTorch: as it is);
 - fixed: the same loop without its early end, always `max_length` words;
-- eager: the same loop outside a graph, word by word;
+- eager: on TensorFlow, the same loop outside a graph, word by word;
 - torch: batched greedy and beam search as PyTorch's users write it, if it is installed.
 
-One thread each, and the sides take turns, so that whatever else runs on the machine slows all of
-them. The last line on stdout is a JSON object: medians in captions a second, and ratios.
+On a CPU one thread each, and the sides take turns, so that whatever else runs on the machine slows
+all of them. The last line on stdout is a JSON object: medians in captions a second, and ratios.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["OMP_NUM_THREADS"] = "1"
+# JAX's threads can be told only here, and not through a function of its own.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from captioner import decoding
 from captioner.config import DecodingOptions
 from captioner.vocabulary import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
-try:
-    import torch
-except ImportError:
-    torch = None
+from . import backend
 
 VOCAB_SIZE, UNITS, MEMORY_LENGTH, MAX_LENGTH, NUM_CLIPS = 8000, 512, 20, 30, 256
 
@@ -71,32 +71,31 @@ def end_logit(words, length):
 # Keras ------------------------------------------------------------------------------------------
 
 
-def keras_decoder(weights, options):
-    """`decode(memory, keys, length)`, tensors -> token ids."""
-    w = {
-        name: tf.constant(weights[name])
-        for name in ("embedding", "kernel", "bias", "query", "score", "output")
-    }
+KERAS_WEIGHTS = ("embedding", "kernel", "bias", "query", "score", "output")
 
-    def step(token_ids, state, memory):
-        hidden, cell, words = state
-        memory, keys, length = memory
-        queries = ops.reshape(ops.matmul(hidden, w["query"]), (length.shape[0], -1, 1, UNITS))
-        scores = ops.matmul(ops.tanh(keys[:, None] + queries), w["score"][:, None])[..., 0]
-        attention = ops.softmax(scores)  # (num_clips, beam_size, memory_length)
-        context = ops.reshape(ops.matmul(attention, memory), (-1, UNITS))  # (rows, units)
-        embedded = ops.take(w["embedding"], token_ids, axis=0)
-        inputs = ops.concatenate([embedded, context, hidden], axis=1)
-        gates = ops.matmul(inputs, w["kernel"]) + w["bias"]
-        i, f, g, o = ops.split(gates, 4, axis=1)
-        cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(g)
-        hidden = ops.sigmoid(o) * ops.tanh(cell)
-        length = ops.repeat(length, words.shape[0] // length.shape[0])
-        ends = end_logit(words, length)[:, None]
-        logits = ops.matmul(ops.concatenate([hidden, ends], axis=1), w["output"])
-        return logits, (hidden, cell, words + 1)
 
-    def decode(memory, keys, length):
+def keras_decoder(options):
+    """`decode(weights, memory, keys, length)`, tensors -> token ids."""
+
+    def decode(w, memory, keys, length):
+        def step(token_ids, state, memory):
+            hidden, cell, words = state
+            memory, keys, length = memory
+            queries = ops.reshape(ops.matmul(hidden, w["query"]), (length.shape[0], -1, 1, UNITS))
+            scores = ops.matmul(ops.tanh(keys[:, None] + queries), w["score"][:, None])[..., 0]
+            attention = ops.softmax(scores)  # (num_clips, beam_size, memory_length)
+            context = ops.reshape(ops.matmul(attention, memory), (-1, UNITS))  # (rows, units)
+            embedded = ops.take(w["embedding"], token_ids, axis=0)
+            inputs = ops.concatenate([embedded, context, hidden], axis=1)
+            gates = ops.matmul(inputs, w["kernel"]) + w["bias"]
+            i, f, g, o = ops.split(gates, 4, axis=1)
+            cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(g)
+            hidden = ops.sigmoid(o) * ops.tanh(cell)
+            length = ops.repeat(length, words.shape[0] // length.shape[0])
+            ends = end_logit(words, length)[:, None]
+            logits = ops.matmul(ops.concatenate([hidden, ends], axis=1), w["output"])
+            return logits, (hidden, cell, words + 1)
+
         batch_size = memory.shape[0]
         zeros = ops.zeros((batch_size, UNITS))
         return decoding.decode(
@@ -110,34 +109,44 @@ def keras_decoder(weights, options):
     return decode
 
 
-def keras_sides(weights, options, batch_size):
-    def on(function):
-        def run(clips):
-            chosen = (weights[name][clips] for name in ("memory", "memory_keys", "length"))
-            return function(*map(tf.constant, chosen)).numpy()[:, 0]
-
-        return run
-
-    shapes = [(batch_size, MEMORY_LENGTH, UNITS)] * 2 + [(batch_size,)]
-    signature = [tf.TensorSpec(shape, "float32") for shape in shapes]
-    decode = keras_decoder(weights, options)
-    ours = tf.function(decode, input_signature=signature, autograph=False).get_concrete_function()
+@contextlib.contextmanager
+def without_early_end():
+    """Searches that are traced here, or run here where nothing is traced, take every step."""
     go_on, halve = decoding._go_on, decoding.MIN_CLIPS_TO_HALVE
     try:
         decoding._go_on = lambda clips, t, max_length, enough: t <= max_length
         decoding.MIN_CLIPS_TO_HALVE = 10**9
-        fixed = tf.function(
-            decode, input_signature=signature, autograph=False
-        ).get_concrete_function()
+        yield
     finally:
         decoding._go_on, decoding.MIN_CLIPS_TO_HALVE = go_on, halve
-    return {"ours": on(ours), "fixed": on(fixed), "eager": on(decode)}
+
+
+def keras_sides(weights, options):
+    # As constants of a graph they would make JAX slow to compile it.
+    w = {name: ops.convert_to_tensor(weights[name]) for name in KERAS_WEIGHTS}
+
+    def on(function, context=contextlib.nullcontext):
+        def run(clips):
+            chosen = (weights[name][clips] for name in ("memory", "memory_keys", "length"))
+            with context():
+                token_ids = function(w, *map(ops.convert_to_tensor, chosen))
+            return ops.convert_to_numpy(token_ids)[:, 0]
+
+        return run
+
+    # Two functions, or JAX would take the one's graph for the other's.
+    ours, fixed = (backend.for_inference(keras_decoder(options)) for _ in range(2))
+    sides = {"ours": on(ours), "fixed": on(fixed, without_early_end)}
+    if backend.NAME == "tensorflow":
+        # PyTorch has no other loop; JAX would compile each word's step anew at every call.
+        sides["eager"] = on(keras_decoder(options))
+    return sides
 
 
 # PyTorch ----------------------------------------------------------------------------------------
 
 
-def torch_side(weights, options):
+def torch_side(torch, weights, options):
     """Batched greedy and beam search, written as PyTorch's users write them."""
 
     class Decoder(torch.nn.Module):
@@ -166,15 +175,16 @@ def torch_side(weights, options):
             ends = end_logit(words, length).unsqueeze(1)
             return self.output(torch.cat([hidden, ends], dim=1)), hidden, cell
 
-    model = Decoder().eval()
-    never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = Decoder().eval().to(device)
+    never = torch.tensor([PAD_ID, START_ID, UNKNOWN_ID], device=device)
 
     @torch.inference_mode()
     def greedy(memory, keys, length):
         rows = len(memory)
-        hidden = cell = torch.zeros(rows, UNITS)
-        token_ids = torch.full((rows,), START_ID)
-        ended = torch.zeros(rows, dtype=torch.bool)
+        hidden = cell = torch.zeros(rows, UNITS, device=device)
+        token_ids = torch.full((rows,), START_ID, device=device)
+        ended = torch.zeros(rows, dtype=torch.bool, device=device)
         words = []
         for t in range(MAX_LENGTH):
             logits, hidden, cell = model(token_ids, hidden, cell, t, memory, keys, length)
@@ -191,13 +201,13 @@ def torch_side(weights, options):
         batch_size, beam_size = len(memory), options.beam_size
         rows = batch_size * beam_size
         memory, keys, length = (x.repeat_interleave(beam_size, 0) for x in (memory, keys, length))
-        hidden = cell = torch.zeros(rows, UNITS)
-        sequences = torch.full((rows, 1), START_ID)
-        totals = torch.full((batch_size, beam_size), -torch.inf)
+        hidden = cell = torch.zeros(rows, UNITS, device=device)
+        sequences = torch.full((rows, 1), START_ID, device=device)
+        totals = torch.full((batch_size, beam_size), -torch.inf, device=device)
         totals[:, 0] = 0
-        lengths = torch.zeros(rows)
-        ended = torch.zeros(rows, dtype=torch.bool)
-        clips = torch.arange(batch_size).unsqueeze(1) * beam_size
+        lengths = torch.zeros(rows, device=device)
+        ended = torch.zeros(rows, dtype=torch.bool, device=device)
+        clips = torch.arange(batch_size, device=device).unsqueeze(1) * beam_size
         for t in range(MAX_LENGTH):
             logits, hidden, cell = model(sequences[:, -1], hidden, cell, t, memory, keys, length)
             log_probs = torch.log_softmax(logits, dim=1)
@@ -224,7 +234,7 @@ def torch_side(weights, options):
 
     def run(clips):
         chosen = (weights[name][clips] for name in ("memory", "memory_keys", "length"))
-        return search(*map(torch.from_numpy, chosen)).numpy()
+        return search(*(torch.from_numpy(x).to(device) for x in chosen)).cpu().numpy()
 
     return run
 
@@ -236,11 +246,11 @@ def words_of(token_ids):
     return [[int(i) for i in row if i not in (PAD_ID, END_ID)] for row in token_ids]
 
 
-def measure(weights, beam_size, batch_size, rounds, results):
+def measure(torch, weights, beam_size, batch_size, rounds, results):
     options = DecodingOptions(beam_size=beam_size, max_length=MAX_LENGTH)
-    sides = keras_sides(weights, options, batch_size)
+    sides = keras_sides(weights, options)
     if torch is not None:
-        sides["torch"] = torch_side(weights, options)
+        sides["torch"] = torch_side(torch, weights, options)
     calls = 8 if batch_size == 1 else 1
     batches = [np.arange(i * batch_size, (i + 1) * batch_size) for i in range(calls)]
     name = f"{'greedy' if beam_size == 1 else f'beam{beam_size}'}_batch{batch_size}"
@@ -276,18 +286,21 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32, 256])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--no-torch", action="store_true", help="without PyTorch's side")
     args = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    if torch is None:
+    backend.one_thread()
+    torch = backend.import_torch(not args.no_torch)
+    if args.no_torch:
+        pass
+    elif torch is None:
         print("PyTorch is not installed: that side is left out.", file=sys.stderr)
     else:
         torch.set_num_threads(1)
     weights = make_weights()
-    results = {}
+    results = backend.described()
     for batch_size in args.batches:
         for beam_size in args.beams:
-            measure(weights, beam_size, batch_size, args.rounds, results)
+            measure(torch, weights, beam_size, batch_size, args.rounds, results)
     print(json.dumps(results))
 
 

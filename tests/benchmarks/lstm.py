@@ -80,7 +80,7 @@ def torch_pass(torch, weights, with_inputs):
 
 
 def build_sides(torch, batch_size, with_inputs):
-    """The sides by name, each a function of nothing that gives the gradients when they are there."""
+    """The sides by name: functions of nothing that wait for the gradients and give them."""
     random = np.random.default_rng(0)
     inputs = random.normal(size=(batch_size, LENGTH, DIM)).astype("float32")
     upstream = random.normal(size=(batch_size, LENGTH, UNITS)).astype("float32")
