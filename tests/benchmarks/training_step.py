@@ -20,9 +20,8 @@ import numpy as np
 from keras import ops
 
 from captioner.config import ModelConfig
-from captioner.layers import LSTM
+from captioner.layers import LSTM, live_mask, where_live
 from captioner.model import CaptionModel
-from captioner.recurrence import live_mask, where_live
 from captioner.vocabulary import START_ID
 from training.objectives import caption_loss
 
