@@ -1,6 +1,6 @@
 """A training step of the default caption model, against the same model as Keras' layers build it.
 
-    python -m tests.benchmarks.training_step [--rounds N]
+    python -m tests.benchmarks.training_step [--rounds N] [--batch-size N]
 
 The default configuration: batch 64, up to 8 frames of 16 regions of 512 values, sentences of 14
 words, 5,000 words. The reference has `keras.layers.LSTM` for its encoder and, for its decoder, a
@@ -27,7 +27,7 @@ from training.objectives import caption_loss
 
 from . import backend
 
-BATCH_SIZE, NUM_FRAMES, LENGTH, VOCAB_SIZE = 64, 8, 14, 5000
+NUM_FRAMES, LENGTH, VOCAB_SIZE = 8, 14, 5000
 CONFIG = ModelConfig(VOCAB_SIZE, feature_dim=512, num_regions=16, dropout=0.0)
 
 
@@ -104,13 +104,13 @@ def without_cudnn(model):
     return copy
 
 
-def build_step(model):
+def build_step(model, batch_size):
     """A function of nothing that takes one training step on the same made-up batch."""
     rng = np.random.default_rng(0)
     inputs = {
-        "token_ids": rng.integers(3, VOCAB_SIZE, (BATCH_SIZE, LENGTH)).astype("int32"),
-        "features": rng.normal(size=(BATCH_SIZE, NUM_FRAMES, 16, CONFIG.feature_dim)),
-        "sequence_length": rng.integers(1, NUM_FRAMES + 1, BATCH_SIZE).astype("int32"),
+        "token_ids": rng.integers(3, VOCAB_SIZE, (batch_size, LENGTH)).astype("int32"),
+        "features": rng.normal(size=(batch_size, NUM_FRAMES, 16, CONFIG.feature_dim)),
+        "sequence_length": rng.integers(1, NUM_FRAMES + 1, batch_size).astype("int32"),
     }
     inputs["features"] = inputs["features"].astype("float32")
     inputs = {name: ops.convert_to_tensor(array) for name, array in inputs.items()}
@@ -141,18 +141,19 @@ def build_step(model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--batch-size", type=int, default=64)
+    args = parser.parse_args()
     model = CaptionModel(CONFIG)
     models = {"ours": model, "keras": Reference(model)}
     if backend.on_gpu():
         models["loop"] = without_cudnn(model)
-    steps = {name: build_step(model) for name, model in models.items()}
+    steps = {name: build_step(model, args.batch_size) for name, model in models.items()}
     first = {name: float(step()) for name, step in steps.items()}
     print("first loss", first)
     rtol = 1e-2 if backend.on_gpu() else 1e-4  # TF32 has a mantissa of 10 bits
     np.testing.assert_allclose(list(first.values()), first["ours"], rtol=rtol)
     seconds = {name: [] for name in steps}
-    for _ in range(rounds):
+    for _ in range(args.rounds):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
