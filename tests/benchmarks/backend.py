@@ -84,8 +84,8 @@ def for_inference(function):
 def wait(result):
     """Returns the result when the device has computed it."""
     if NAME == "tensorflow":
-        for tensor in tree.flatten(result)[-1:]:
-            tensor.numpy()
+        # The last tensor is there when a graph has run.
+        [tensor for tensor in tree.flatten(result) if tensor is not None][-1].numpy()
     elif NAME == "jax":
         jax.block_until_ready(result)
     elif on_gpu():
