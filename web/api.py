@@ -295,7 +295,7 @@ def export(query):
     rows, _ = videos.find(
         get_db(),
         query["q"],
-        query.get("state", "done" if query["content"] == "sentences" else None),
+        query.get("state"),
         query.get("corrected"),
         query["sort"],
         per_page=-1,

@@ -37,6 +37,7 @@ LABEL_KINDS = {
     "vtt": "WebVTT",
     "audacity": "Audacity",
 }
+_CORRECTED = {"corrected": True, "uncorrected": False}  # filters of the page
 _STREAM_SECONDS = 60.0  # then the browser asks again, so that no thread is held for good
 _MAX_STREAMS = 8
 _streams = threading.BoundedSemaphore(_MAX_STREAMS)
@@ -45,16 +46,14 @@ _streams = threading.BoundedSemaphore(_MAX_STREAMS)
 @pages.get("/")
 def library():
     """The library, and where videos are dropped."""
-    query = {name: request.args.get(name, "") for name in ("q", "state", "sort")}
-    if query["sort"] not in videos.ORDERS:
-        query["sort"] = "newest"
     last = _last_event()
-    corrected = {"corrected": True}.get(query["state"])
-    state = query["state"] if query["state"] in videos.STATES else None
-    page = max(1, request.args.get("page", 1, type=int))
-    rows, total = videos.find(
-        get_db(), query["q"][:200], state, corrected, query["sort"], min(page, 10**6), PER_PAGE
-    )
+    query, chosen = _query(request.args)
+    page = min(max(1, request.args.get("page", 1, type=int)), 10**6)
+    rows, total = videos.find(get_db(), **chosen, page=page, per_page=PER_PAGE)
+    last_page = max(1, -(-total // PER_PAGE))
+    if page > last_page:
+        page = last_page
+        rows, _ = videos.find(get_db(), **chosen, page=page, per_page=PER_PAGE)
     return render_template(
         "library.html",
         last_event=last,
@@ -62,20 +61,14 @@ def library():
         total=total,
         everything=videos.count(get_db()),
         page=page,
-        last_page=max(1, -(-total // PER_PAGE)),
+        last_page=last_page,
         query=query,
+        filter=_as_filter(query),
         limits=config(),
         has_labels=moments.any_labelled(get_db()),
         label_model=moments.model_name(config()),
         unlabelled=len(moments.unlabelled(get_db(), config())) if config().label_model else 0,
     )
-
-
-@pages.get("/videos/<video>/card")
-def card(video):
-    """A video as it stands in the library."""
-    row = videos.read(get_db(), video)
-    return render_template("card.html", video=_card(dict(row) | {"hits": []}))
 
 
 @pages.get("/videos/<video>")
@@ -101,10 +94,14 @@ def video(video):
 
 @pages.post("/videos/delete")
 def delete():
-    """Deletes the videos that were ticked."""
-    count = videos.delete(get_db(), config(), request.form.getlist("id"))
+    """Deletes the videos that were ticked, or all that the search and the filter let through."""
+    query, chosen = _query(request.form)
+    ids = request.form.getlist("id")
+    if request.form.get("all"):
+        ids = [row["id"] for row in videos.find(get_db(), **chosen, per_page=-1)[0]]
+    count = videos.delete(get_db(), config(), ids)
     flash(f"Deleted {count} {'video' if count == 1 else 'videos'}.")
-    return redirect(url_for("pages.library"))
+    return redirect(url_for("pages.library", **query))
 
 
 @pages.get("/teaching")
@@ -187,6 +184,29 @@ def _tell(data, after, closing_down):
                 yield f"id: {last}\nevent: beat\ndata: \n\n"  # finds out who is gone
             if time.monotonic() > until or closing_down.wait(0.3):
                 return
+
+
+def _query(given) -> tuple[dict, dict]:
+    """Which videos a page was asked for: as its address says it, and for `videos.find`."""
+    query = {name: given.get(name, "") for name in ("q", "state", "sort")}
+    if query["sort"] not in videos.ORDERS:
+        query["sort"] = "newest"
+    return query, {
+        "query": query["q"][:200],
+        "state": query["state"] if query["state"] in videos.STATES else None,
+        "corrected": _CORRECTED.get(query["state"]),
+        "order": query["sort"],
+    }
+
+
+def _as_filter(query: dict) -> dict:
+    """The same as fields of the API's export."""
+    fields = {"q": query["q"][:200], "sort": query["sort"]}
+    if query["state"] in videos.STATES:
+        fields["state"] = query["state"]
+    if query["state"] in _CORRECTED:
+        fields["corrected"] = str(_CORRECTED[query["state"]]).lower()
+    return fields
 
 
 def _last_event() -> int:

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -144,6 +145,27 @@ def test_export(client, captioned):
     [row] = csv.DictReader(io.StringIO(answer.get_data(as_text=True)))
     assert row["caption"] == "'=1+1"  # a spreadsheet shows it, and does not reckon
     assert "attachment" in answer.headers["Content-Disposition"]
+
+
+def test_the_page_exports_and_deletes_what_its_filter_lets_through(client, captioned):
+    client.put(f"/api/v1/videos/{captioned['red']}/sentences/0", json={"text": "Mine."})
+    page = client.get("/?state=corrected&q=mine").get_data(as_text=True)
+    form = page.partition('id="export"')[2].partition("</form>")[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form)) | {"format": "jsonl"}
+    assert "csrf_token" not in fields
+    rows = client.get("/api/v1/export", query_string=fields).get_data(as_text=True).splitlines()
+    assert [json.loads(row)["caption"] for row in rows] == ["Mine."]
+    token = page.partition('name="csrf-token" content="')[2].partition('"')[0]
+    form = {"csrf_token": token, "all": "1", "state": "uncorrected", "q": "ball"}
+    answer = client.post("/videos/delete", data=form)
+    assert answer.headers["Location"] == "/?q=ball&state=uncorrected&sort=newest"
+    assert [row["sentence"] for row in client.get("/api/v1/videos").json["videos"]] == ["Mine."]
+
+
+def test_a_page_beyond_the_last_is_the_last(client, captioned):
+    page = client.get("/?page=999").get_data(as_text=True)
+    assert "red.avi" in page
+    assert "Nothing found" not in page
 
 
 def test_deleting_leaves_nothing(client, captioned, config):

@@ -283,3 +283,65 @@ def test_on_a_phone_sentences_are_read_whole_and_the_video_stays_in_sight(person
         assert person.faults() == []
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def _drop_in(person, content, name):
+    """Chooses a file, as one does without a disk."""
+    person.browser.execute_script(
+        "const files = new DataTransfer();"
+        "files.items.add(new File([Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0))],"
+        "arguments[1])); const input = document.getElementById('files');"
+        "input.files = files.files; input.dispatchEvent(new Event('change'))",
+        base64.b64encode(content).decode(),
+        name,
+    )
+
+
+def test_the_library_is_live(person, add, api, clip):
+    for video in api("GET", "/videos?per_page=200")["videos"]:
+        api("DELETE", f"/videos/{video['id']}")
+    person.go("/")
+    person.see("h2", "Correct and teach")
+    assert not person.all("#q")[0].is_displayed()
+    # The first upload brings the tools along.
+    _drop_in(person, clip, "first.webm")
+    person.see(".card.done .name", "first.webm")
+    person.see("#total", "1 video")
+    person.see("#q")
+    assert not person.all(".steps")[0].is_displayed()
+    # What comes from elsewhere is seen, and what is ticked stays so.
+    person.all(".card input")[0].click()
+    person.see("#selected", "1 selected")
+    second = add(clip, "second.webm")
+    person.see(".card.done .name", "second.webm")
+    person.see("#total", "2 videos")
+    assert [tick.is_selected() for tick in person.all(".card input")] == [False, True]
+    # A page that finds nothing shows what is found later, and takes uploads.
+    person.go("/?q=whale")
+    person.see("#none", "Nothing found")
+    _drop_in(person, clip, "third.webm")
+    wait(lambda: api("GET", "/videos?state=done")["total"] == 3)
+    api("PUT", f"/videos/{second}/sentences/0", {"text": "A whale."})
+    person.see(".card .sentence", "A whale.")
+    assert not person.all("#none .empty")
+    assert len(person.all(".card")) == 1
+    api("DELETE", f"/videos/{second}")
+    person.see("#none", "Nothing found")
+    assert person.complaints() == []
+
+
+def test_select_all_means_all(person, api):
+    for number in range(27):
+        api("POST", "/videos", {"name": f"{number}.webm", "size": 100})
+    others = api("GET", "/videos")["total"] - api("GET", "/videos?state=uploading")["total"]
+    person.go("/?state=uploading")
+    person.click("#all")
+    person.see("#selected", "24 selected")
+    person.click("#rest", "Select all 27 on all pages")
+    person.see("#selected", "27 selected")
+    person.click("#delete")
+    person.see("#sure h2", "Delete 27 videos?")
+    person.click("#sure button[value=yes]")
+    person.see("#notices", "Deleted 27 videos.")
+    assert "state=uploading" in person.browser.current_url
+    assert api("GET", "/videos")["total"] == others

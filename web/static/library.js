@@ -1,4 +1,4 @@
-import { ask, attempt, listen, loginLink, tell } from './server.js';
+import { ask, attempt, listen, loginLink, refresh, tell } from './server.js';
 import { enqueue, Upload } from './upload.js';
 
 const drop = document.getElementById('drop');
@@ -40,7 +40,8 @@ function add(file) {
     if (state === 'done') {
       spoken.textContent = `${file.name} is uploaded and will be captioned.`;
       row.remove();
-      show(upload.id);
+      mine.add(upload.id);
+      soon();
     }
   });
   button.onclick = () => attempt(() => upload.cancel());
@@ -65,84 +66,83 @@ addEventListener('beforeunload', (event) => {
   if (uploads.querySelector('progress:not([hidden])')) event.preventDefault();
 });
 
-// Cards, as they change
+// The library, as it changes: what this page would show if it were loaded now.
 
-const asked = new Map(); // by video: how often, so that no earlier answer overwrites a later one
-const cardOf = (video) => cards.querySelector(`[data-video="${video}"]`);
+const mine = new Set(); // uploaded here, and not told of yet
+let timer = 0;
+const soon = () => { timer ||= setTimeout(update, 500); };
 
-async function show(video) {
-  const number = (asked.get(video) || 0) + 1;
-  asked.set(video, number);
-  let html;
-  try {
-    html = await ask('GET', `/videos/${encodeURIComponent(video)}/card`);
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    cardOf(video)?.remove();
-    return;
+async function update() {
+  timer = 0;
+  await attempt(() => refresh());
+  const { everything } = document.querySelector('#total > *').dataset;
+  document.querySelectorAll('.when-empty').forEach((element) => { element.hidden = everything !== '0'; });
+  document.querySelectorAll('.when-filled').forEach((element) => { element.hidden = everything === '0'; });
+  drop.classList.toggle('tall', everything === '0');
+  for (const video of mine) {
+    const card = document.getElementById(`card-${video}`);
+    if (card?.dataset.state !== 'done') continue;
+    spoken.textContent = `${card.querySelector('.name').textContent}: ${card.querySelector('.sentence').textContent.trim()}`;
+    mine.delete(video);
   }
-  if (asked.get(video) !== number) return;
-  const template = document.createElement('template');
-  template.innerHTML = html;
-  const fresh = template.content.firstElementChild;
-  const old = cardOf(video);
-  if (old) {
-    fresh.querySelector('input').checked = old.querySelector('input').checked;
-    const hits = old.querySelector('.hits');
-    if (hits) fresh.querySelector('.text').append(hits);
-    old.replaceWith(fresh);
-  } else {
-    cards.hidden = false;
-    document.querySelector('.steps')?.remove();
-    drop.classList.remove('tall');
-    cards.prepend(fresh);
-  }
-  if (fresh.dataset.state === 'done') {
-    spoken.textContent = `${fresh.querySelector('.name').textContent}: ${fresh.querySelector('.sentence').textContent.trim()}`;
-  }
+  count();
 }
 
-if (cards) {
-  listen((topic, video, state) => {
-    if (topic === 'video' && state === 'deleted') cardOf(video)?.remove();
-    else if (topic === 'video' && (asked.has(video) || cardOf(video))) show(video);
-  });
-}
+listen((topic) => { if (topic !== 'model') soon(); });
 
 // Labels of moments
 
-document.getElementById('relabel')?.addEventListener('click', () => attempt(async () => {
+document.getElementById('unlabelled').addEventListener('click', (event) => event.target.matches('button') && attempt(async () => {
   const { count } = await ask('POST', '/api/v1/relabel');
-  document.getElementById('unlabelled').remove();
   tell(`${count} ${count === 1 ? 'video is' : 'videos are'} labelled, one after the other.`);
+  soon();
 }));
 
 // Choosing several
 
 const all = document.getElementById('all');
-if (all) {
-  const selected = document.getElementById('selected');
-  const total = selected.textContent;
-  const ticks = () => [...cards.querySelectorAll('input[name=id]')];
-  const count = () => {
-    const number = ticks().filter((tick) => tick.checked).length;
-    selected.textContent = number ? `${number} selected` : total;
-    all.checked = number > 0 && number === ticks().length;
-    all.indeterminate = number > 0 && !all.checked;
-  };
-  all.addEventListener('change', () => { ticks().forEach((tick) => { tick.checked = all.checked; }); count(); });
-  document.getElementById('selection').addEventListener('change', (event) => {
-    if (event.target !== all) count();
-  });
-  document.getElementById('delete').addEventListener('click', (event) => {
-    const number = ticks().filter((tick) => tick.checked).length;
-    if (!number) {
-      event.preventDefault();
-      selected.textContent = 'Select videos first';
-    } else if (!confirm(`Delete ${number} ${number === 1 ? 'video' : 'videos'} and all that is known of them?`)) {
-      event.preventDefault();
-    }
-  });
-  const find = document.getElementById('find');
-  find.addEventListener('change', (event) => { if (event.target.matches('select')) find.requestSubmit(); });
+const selected = document.getElementById('selected');
+const rest = document.getElementById('rest');
+const { elements } = document.getElementById('selection');
+const ticks = () => [...cards.querySelectorAll('input[name=id]')];
+const chosen = () => ticks().filter((tick) => tick.checked);
+const total = () => Number(document.querySelector('#total > *').dataset.total);
+const number = () => (elements.all.value ? total() : chosen().length);
+
+function count() {
+  const shown = ticks().length;
+  all.checked = shown > 0 && chosen().length === shown;
+  all.indeterminate = !all.checked && chosen().length > 0;
+  if (!all.checked) elements.all.value = '';
+  selected.textContent = number() ? `${number()} selected` : '';
+  rest.hidden = !all.checked || total() <= shown || Boolean(elements.all.value);
+  rest.textContent = `Select all ${total()} on all pages`;
 }
+
+all.addEventListener('change', () => { ticks().forEach((tick) => { tick.checked = all.checked; }); count(); });
+cards.addEventListener('change', count);
+rest.addEventListener('click', () => { elements.all.value = '1'; count(); });
+
+const sure = document.getElementById('sure');
+document.getElementById('delete').addEventListener('click', (event) => {
+  event.preventDefault();
+  if (!number()) { selected.textContent = 'Select videos first'; return; }
+  sure.querySelector('h2').textContent = `Delete ${number()} ${number() === 1 ? 'video' : 'videos'}?`;
+  sure.showModal();
+});
+sure.addEventListener('close', () => { if (sure.returnValue === 'yes') document.getElementById('selection').submit(); });
+
+// What is taken away: what is selected, else all that the search and the filter let through.
+const taken = document.getElementById('export');
+taken.addEventListener('submit', () => {
+  taken.querySelectorAll('[name=id]').forEach((input) => input.remove());
+  if (elements.all.value) return;
+  for (const tick of chosen()) {
+    const input = document.createElement('input');
+    Object.assign(input, { type: 'hidden', name: 'id', value: tick.value });
+    taken.append(input);
+  }
+});
+
+const find = document.getElementById('find');
+find.addEventListener('change', (event) => { if (event.target.matches('select')) find.requestSubmit(); });

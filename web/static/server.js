@@ -133,8 +133,24 @@ export function listen(onNews) {
 // Parts of a page are elements with an id and `data-part`. `refresh` swaps what those hold that
 // the server now shows differently; the focus stays where it was.
 const shown = new WeakMap();
-for (const part of document.querySelectorAll('[data-part]')) shown.set(part, part.innerHTML);
+for (const part of document.querySelectorAll('[data-part]')) {
+  shown.set(part, part.innerHTML);
+  if ('keyed' in part.dataset) for (const child of part.children) shown.set(child, child.outerHTML);
+}
 let asked = 0;
+
+// What `part` will hold; of a keyed one, children with the same id that did not change stay.
+function successors(part, fresh) {
+  if (!('keyed' in part.dataset)) return fresh.childNodes;
+  return [...fresh.children].map((child) => {
+    const old = document.getElementById(child.id);
+    if (old && shown.get(old) === child.outerHTML) return old;
+    shown.set(child, child.outerHTML);
+    const tick = old?.querySelector('input[type=checkbox]');
+    if (tick) child.querySelector('input[type=checkbox]').checked = tick.checked;
+    return child;
+  });
+}
 
 // `isHeld(part)`: leave this one alone. Returns the ids of what was swapped and of what was held.
 export async function refresh(isHeld = () => false) {
@@ -150,7 +166,7 @@ export async function refresh(isHeld = () => false) {
     if (isHeld(part)) { result.held.push(part.id); continue; }
     shown.set(part, fresh.innerHTML);
     const focused = part.contains(document.activeElement) ? document.activeElement.id : '';
-    part.replaceChildren(...fresh.childNodes);
+    part.replaceChildren(...successors(part, fresh));
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     result.swapped.push(part.id);
   }
