@@ -35,8 +35,13 @@ def add_serve(commands):
     add("--label-model", metavar="DIR", help="of captioner moments train: label moments too")
     add("--token", help=f"what has to be told to be let in (default: ${TOKEN})")
     add("--max-size", type=_bytes, metavar="SIZE", help="of a video (default: 4G)")
-    add("--max-storage", type=_bytes, metavar="SIZE", help="of all; then the oldest go")
-    add("--keep-days", type=float, metavar="DAYS", help="older videos are deleted")
+    add(
+        "--max-storage",
+        type=_bytes,
+        metavar="SIZE",
+        help="of all; then the oldest go",
+    )
+    add("--keep-days", type=float, metavar="DAYS", help="delete older ones that nobody corrected")
     parser.set_defaults(run=_serve)
 
     caption = commands.choices["caption"]

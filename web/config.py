@@ -32,9 +32,10 @@ class WebConfig:
         max_piece: of one piece of an upload, bytes.
         max_videos: how many may be kept.
         max_uploads: how many may be unfinished at once.
-        max_storage: of all videos, bytes; the oldest go when it is reached. None: no limit.
+        max_storage: of all videos, bytes; when it is reached, the oldest that nobody corrected are
+            deleted. None: no limit.
         min_free: disk space that uploads leave free, bytes.
-        keep_days: older videos are deleted; None keeps them.
+        keep_days: older videos that nobody corrected are deleted; None keeps them.
         upload_rate: of new uploads from one address, as Flask-Limiter writes it.
         login_rate: of wrong tokens from one address, likewise.
         num_captions: candidates shown of each video.

@@ -65,6 +65,8 @@ def library():
         query=query,
         filter=_as_filter(query),
         limits=config(),
+        stored=videos.stored_bytes(get_db()),
+        next_to_go=videos.next_to_go(get_db()),
         has_labels=moments.any_labelled(get_db()),
         label_model=moments.model_name(config()),
         unlabelled=len(moments.unlabelled(get_db(), config())) if config().label_model else 0,

@@ -178,5 +178,22 @@ def test_old_ones_go_when_the_owner_says_so(tmp_path, clips):
     videos.clean(db, config)
     db.close()
     assert client.get("/api/v1/videos").json["total"] == 1
+    # What somebody corrected stays, whatever its age; the page says what goes next.
+    last = client.get("/api/v1/videos").json["videos"][0]["id"]
+    db = database.connect(config.data)
+    sql = "INSERT INTO sentences (video, position, start, end, original, text, corrected) "
+    db.execute(sql + "VALUES (?, 0, 0, 1, 'x', 'y', 1)", (last,))
+    db.execute("UPDATE videos SET created = created - 8 * 86400, name = 'kept'")
+    other = client.post("/api/v1/videos", json={"name": "goes.avi", "size": size}).json["id"]
+    client.patch(f"/api/v1/videos/{other}/content", data=clips["red"], headers={"Upload-Offset": 0})
+    videos.clean(db, config)
+    page = client.application.test_client().get("/").get_data(as_text=True)
+    assert f'Next to go: <a href="/videos/{other}">goes.avi</a>' in page
+    refused = client.post("/api/v1/videos", json={"name": "a.avi", "size": 2 * size})
+    assert (refused.status_code, refused.json["code"]) == (507, "storage_full")
+    db.execute("UPDATE videos SET created = created - 8 * 86400")
+    videos.clean(db, config)
+    db.close()
+    assert [row["name"] for row in client.get("/api/v1/videos").json["videos"]] == ["kept"]
     too_large = client.post("/api/v1/videos", json={"name": "a.avi", "size": 3 * size})
     assert (too_large.status_code, too_large.json["code"]) == (507, "storage_full")

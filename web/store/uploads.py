@@ -16,7 +16,7 @@ from ..errors import Refusal, not_found
 from ..media import HEAD, media_type
 from . import jobs, moments
 from .database import transaction
-from .videos import bytes_in_words, delete, path_of, printable, read
+from .videos import MAY_GO, bytes_in_words, delete, path_of, printable, read
 
 _NOT_VIDEO = (
     "This file is neither a video nor a picture, whatever its name says. Choose another one."
@@ -132,9 +132,8 @@ def clean_name(name: str) -> str:
 
 
 def _freeable(db):
-    return db.execute("SELECT coalesce(sum(size), 0) FROM videos WHERE received = size").fetchone()[
-        0
-    ]
+    sql = f"SELECT coalesce(sum(size), 0) FROM videos WHERE {MAY_GO}"
+    return db.execute(sql).fetchone()[0]
 
 
 def _check_disk(config, size):

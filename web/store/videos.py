@@ -24,6 +24,11 @@ ORDERS = {
     "shortest": "duration IS NULL, duration",
 }
 UNFINISHED_DAYS = 7
+# What may be deleted when room or time is up: here as a whole, and corrected by nobody.
+MAY_GO = (
+    "received = size AND NOT EXISTS (SELECT 1 FROM sentences "
+    "WHERE video = videos.id AND corrected IS NOT NULL)"
+)
 
 
 def path_of(config: WebConfig, video: str) -> Path:
@@ -44,6 +49,13 @@ def count(db: sqlite3.Connection) -> int:
 def stored_bytes(db: sqlite3.Connection) -> int:
     """How much of all videos has arrived, bytes."""
     return db.execute("SELECT coalesce(sum(received), 0) FROM videos").fetchone()[0]
+
+
+def next_to_go(db: sqlite3.Connection) -> sqlite3.Row | None:
+    """The video that would be deleted first for want of room or by age: `id`, `name`, `created`."""
+    return db.execute(
+        f"SELECT id, name, created FROM videos WHERE {MAY_GO} ORDER BY created LIMIT 1"
+    ).fetchone()
 
 
 def read(db: sqlite3.Connection, video: str) -> sqlite3.Row:
@@ -185,7 +197,10 @@ def delete(db: sqlite3.Connection, config: WebConfig, videos: list[str]) -> int:
 
 
 def clean(db: sqlite3.Connection, config: WebConfig) -> None:
-    """Deletes what its owner no longer wants to keep, and what never arrived."""
+    """Deletes what its owner no longer wants to keep, and what never arrived.
+
+    A video that somebody corrected is never deleted by itself.
+    """
     now = time.time()
     days = lambda number: now - number * 86400  # noqa: E731
     rows = db.execute(
@@ -193,15 +208,16 @@ def clean(db: sqlite3.Connection, config: WebConfig) -> None:
     ).fetchall()
     if config.keep_days is not None:
         rows += db.execute(
-            "SELECT id FROM videos WHERE received = size AND created < ?",
+            f"SELECT id FROM videos WHERE {MAY_GO} AND created < ?",
             (days(config.keep_days),),
         ).fetchall()
     delete(db, config, [row["id"] for row in rows])
     if config.max_storage is not None:
-        sizes = db.execute("SELECT id, size, received FROM videos ORDER BY created").fetchall()
-        excess = sum(row["size"] for row in sizes) - config.max_storage
-        for row in sizes:
-            if excess > 0 and row["received"] == row["size"]:
+        [taken] = db.execute("SELECT coalesce(sum(size), 0) FROM videos").fetchone()
+        excess = taken - config.max_storage
+        sizes = db.execute(f"SELECT id, size FROM videos WHERE {MAY_GO} ORDER BY created")
+        for row in sizes.fetchall():
+            if excess > 0:
                 excess -= row["size"]
                 delete(db, config, [row["id"]])
     _sweep(db, config, now)
