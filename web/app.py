@@ -6,9 +6,9 @@ from contextlib import closing
 from http import HTTPStatus
 from importlib.metadata import version
 
-from flask import Flask, current_app, g, jsonify, render_template, request
+from flask import Flask, Response, current_app, g, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import RequestRedirect
 
 from . import api, filters, pages, security
@@ -16,6 +16,7 @@ from .config import WebConfig
 from .context import close_db
 from .errors import Refusal
 from .metrics import Metrics
+from .proxies import Proxies
 from .store import database, models, moments
 from .worker import Worker, load_captioner
 
@@ -40,6 +41,7 @@ def create_app(config: WebConfig | None = None, captioner=None) -> Flask:
         models.add_named(db, config)
         moments.add_named(db, config)
     security.protect(app, config)
+    app.wsgi_app = Proxies(app.wsgi_app, config)
     app.before_request(_start_clock)
     app.after_request(_stop_clock)
     app.teardown_appcontext(close_db)
@@ -65,6 +67,11 @@ def _refuse(error: Refusal | HTTPException):
     """An error as JSON for scripts, as a page for people."""
     if isinstance(error, RequestRedirect):
         return error.get_response()
+    if isinstance(error, SecurityError):
+        # Before a page could be made: its links need the name that is in doubt.
+        name = request.headers.get("Host", "")
+        text = f"This server does not answer to the name {name!r}; start it with --name NAME.\n"
+        return Response(text, 400, mimetype="text/plain")
     details, headers = {}, {}
     if isinstance(error, CSRFError):
         error = Refusal(400, "old_page", "This page is out of date; reload it and try again.")

@@ -29,6 +29,9 @@ def add_serve(commands):
     )
     add = parser.add_argument
     add("--host", help="address to listen at (default: 127.0.0.1, this machine only)")
+    add("--name", dest="names", action="append", help="the page's name behind a proxy; repeatable")
+    add("--proxy", dest="proxies", action="append", metavar="ADDRESS",
+        help="of a proxy to believe (default: one on this machine); repeatable")  # fmt: skip
     add("--port", type=int, help="default: 8080")
     add("--data", type=Path, metavar="DIR", help="where all is kept")
     add("--model", metavar="NAME_OR_DIR", help="a model to use from now on")
@@ -57,6 +60,7 @@ def _serve(args) -> int:
 
     names = {field.name for field in fields(WebConfig)} & set(vars(args))
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given |= {name: tuple(given[name]) for name in ("names", "proxies") if name in given}
     given.setdefault("token", os.environ.get(TOKEN) or None)
     try:
         config = WebConfig(**given)

@@ -27,6 +27,8 @@ class WebConfig:
             writes it; None: videos are captioned only.
         host: the address to listen at.
         port: likewise; 0 takes a free one.
+        names: what the page may be called besides this machine's own names, by a proxy in front.
+        proxies: addresses of proxies whose word on a visitor is taken.
         token: what has to be told to be let in; None lets everyone in, on this machine only.
         max_size: of one video, bytes.
         max_piece: of one piece of an upload, bytes.
@@ -48,6 +50,8 @@ class WebConfig:
     label_model: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
+    names: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     token: str | None = field(default=None, repr=False)
     max_size: int = 4 * 10**9
     max_piece: int = 8 * 2**20

@@ -14,7 +14,6 @@ from flask import (
     redirect,
     render_template,
     request,
-    session,
     url_for,
 )
 from flask_wtf.csrf import generate_csrf
@@ -133,14 +132,15 @@ def log_in():
     if not security.let_in(request.form.get("token", "")):
         flash("This is not the right token. It was set when the server was started.")
         return render_template("login.html", next=goal), 401
-    # Only to a page of ours: one slash, and no host behind it.
-    return redirect(goal if re.match(r"/(?![/\\])", goal) else url_for("pages.library"))
+    if not security.is_page_of_ours(goal):
+        return redirect(url_for("pages.library"))
+    return redirect(request.script_root + goal)
 
 
 @pages.post("/logout")
 def log_out():
     """Closes the session."""
-    session.clear()
+    security.log_out()
     return redirect(url_for("pages.login"))
 
 
@@ -157,9 +157,11 @@ def events():
         raise Refusal(503, "busy", "Too many pages are listening; ask for /api/v1/events.")
     given = request.headers.get("Last-Event-ID", request.args.get("after", ""))
     after = int(given) if re.fullmatch(r"[0-9]{1,15}", given) else None
-    return _Stream(
+    stream = _Stream(
         _tell(config().data, after, current_app.extensions["closing"]), mimetype="text/event-stream"
     )
+    stream.headers["X-Accel-Buffering"] = "no"  # nginx would hold it back
+    return stream
 
 
 class _Stream(Response):

@@ -12,13 +12,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import CSRFProtect
+from flask_wtf.csrf import CSRFError
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from .config import LOOPBACK, WebConfig
+from .context import get_db
 from .errors import Refusal
+from .store import sessions
 
 csrf = CSRFProtect()
 _PUBLIC = {"static", "pages.login", "pages.log_in", "api.health"}
@@ -40,15 +44,17 @@ _HEADERS = {
 def protect(app: Flask, config: WebConfig) -> None:
     """Puts guards before every request and headers on every answer."""
     app.config.update(
+        WTF_CSRF_SSL_STRICT=False,  # it compares with the Host that a proxy may have changed
         SECRET_KEY=_secret_key(config.data / "secret_key"),
         SESSION_COOKIE_NAME=f"captioner_{config.port}",  # cookies know of no ports
         SESSION_COOKIE_SAMESITE="Lax",  # so that a link from elsewhere finds the session
         SESSION_COOKIE_HTTPONLY=True,
-        TRUSTED_HOSTS=[*LOOPBACK, "[::1]"] if config.is_local else None,
+        TRUSTED_HOSTS=[*LOOPBACK, "[::1]", *config.names] if config.is_local else None,
         WTF_CSRF_CHECK_DEFAULT=False,  # `_guard` knows better which requests to check
         WTF_CSRF_TIME_LIMIT=None,
         MAX_CONTENT_LENGTH=config.max_piece,
     )
+    app.session_interface = _SecureOverHttps()
     csrf.init_app(app)
     app.extensions["rates"] = MovingWindowRateLimiter(MemoryStorage())
     app.before_request(_guard)
@@ -77,7 +83,34 @@ def let_in(token: str) -> bool:
         return False
     session.clear()
     session["pass"] = _pass()
+    session["id"] = sessions.begin(get_db())
     return True
+
+
+def log_out() -> None:
+    """Ends the session, also for whoever kept a copy of its cookie."""
+    sessions.end(get_db(), session.get("id", ""))
+    session.clear()
+
+
+def is_page_of_ours(path: str) -> bool:
+    """Whether a path from elsewhere leads to a page here, whatever browsers make of it."""
+    parts = urlsplit(path)
+    return (
+        path.startswith("/")
+        and not path.startswith("//")
+        and "\\" not in path
+        and path.isprintable()  # browsers drop tabs and line breaks
+        and not parts.scheme
+        and not parts.netloc
+    )
+
+
+class _SecureOverHttps(SecureCookieSessionInterface):
+    """Cookies that came over https never go over http."""
+
+    def get_cookie_secure(self, app):
+        return request.is_secure
 
 
 def _guard():
@@ -89,7 +122,7 @@ def _guard():
             scripted = _is_right(given.token or "")
             if not scripted:
                 raise _unauthorized("This token is wrong.")
-        elif request.endpoint not in _PUBLIC and session.get("pass") != _pass():
+        elif request.endpoint not in _PUBLIC and not _is_logged_in():
             if request.path.startswith("/api/") and "Sec-Fetch-Site" in request.headers:
                 raise _unauthorized("You are logged out.")  # said by the page, with a link
             if request.path.startswith("/api/"):
@@ -98,14 +131,23 @@ def _guard():
     if request.method in ("GET", "HEAD", "OPTIONS") or scripted:
         return None
     origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    if site not in ("same-origin", "none") or (
-        origin is not None and urlsplit(origin).netloc != request.host
-    ):
-        raise Refusal(403, "cross_site", "This request came from another site.")
-    if origin is not None or request.cookies or "Sec-Fetch-Site" in request.headers:
-        csrf.protect()
+    site = request.headers.get("Sec-Fetch-Site")
+    foreign = Refusal(403, "cross_site", "This request came from another site.")
+    if site not in (None, "same-origin", "none"):
+        raise foreign
+    if origin is not None or request.cookies or site is not None:
+        try:
+            csrf.protect()
+        except CSRFError as err:
+            # A proxy may pass on another Host, so it alone proves nothing.
+            if origin is not None and urlsplit(origin).netloc != request.host and site is None:
+                raise foreign from err
+            raise
     return None
+
+
+def _is_logged_in() -> bool:
+    return session.get("pass") == _pass() and sessions.is_open(get_db(), session.get("id", ""))
 
 
 def _is_right(token: str) -> bool:

@@ -1,6 +1,7 @@
 """waitress in front, the page behind it, the worker beside it."""
 
 import logging
+import os
 import signal
 import sqlite3
 import sys
@@ -28,7 +29,7 @@ def make_server(app, config: WebConfig):
         connection_limit=500,
         max_request_body_size=config.max_piece + 2**16,
         max_request_header_size=2**18,
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=False,  # `proxies` knows whom to trust
         ident=None,
     )
 
@@ -40,6 +41,7 @@ def serve(config: WebConfig) -> None:
         CaptionerError: the data folder cannot be written, the address is taken, or there is no
             such model.
     """
+    os.umask(0o077)  # what is kept is for its owner's eyes alone
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue is no news
     try:

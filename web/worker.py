@@ -176,7 +176,11 @@ def main(load: Callable = load_captioner, load_labeller: Callable = load_labelle
     """Works until stdin is closed."""
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
     given = json.loads(sys.stdin.readline())
-    config = WebConfig(**given | {"data": Path(given["data"])})
+    config = WebConfig(
+        **given
+        | {"data": Path(given["data"])}
+        | {name: tuple(given[name]) for name in ("names", "proxies")}
+    )
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     def within_memory(load):

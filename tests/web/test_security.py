@@ -1,5 +1,6 @@
 """What strangers may try."""
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -213,6 +214,47 @@ def test_other_names_of_this_machine_are_not_answered(client):
         assert client.get("/api/v1/videos", headers={"Host": host}).status_code == 200
 
 
+def test_a_foreign_name_is_told_plainly(client, config):
+    answer = client.get("/", headers={"Host": "captions.example"})
+    assert (answer.status_code, answer.mimetype) == (400, "text/plain")
+    assert b"'captions.example'; start it with --name" in answer.data
+    named = create_app(replace(config, names=("captions.example",))).test_client()
+    assert named.get("/", headers={"Host": "captions.example"}).status_code == 200
+    # A page of a stranger can send this header, and is not believed.
+    forged = {"Host": "evil.example", "X-Forwarded-Host": "captions.example"}
+    assert named.get("/", headers=forged).status_code == 400
+
+
+def test_behind_a_proxy(client, captioned):
+    """As nginx passes requests on by default, and with what README tells it to add."""
+    told = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/captions"}
+    page = client.get("/", headers=told)
+    text = page.get_data(as_text=True)
+    assert 'href="/captions/static/style.css"' in text
+    assert '<meta name="root" content="/captions">' in text
+    assert f'href="/captions/videos/{captioned["red"]}"' in text
+    assert "; Secure;" in page.headers["Set-Cookie"]
+    for path in ("/teaching", "/api", f"/videos/{captioned['red']}"):
+        text = client.get(path, headers=told).get_data(as_text=True)
+        assert not re.findall(r'(?:href|src|action|poster)="/(?!captions/)', text), path
+    # Only from a proxy's address.
+    stranger = {"REMOTE_ADDR": "192.0.2.7"}
+    text = client.get("/", headers=told, environ_overrides=stranger).get_data(as_text=True)
+    assert "/captions" not in text
+
+    # Another Host than the browser's, which nginx sends by default, does no harm.
+    client = client.application.test_client()
+    passed_on = {"Host": "127.0.0.1:8080"}
+    other_host = passed_on | {"Origin": "http://captions.example"}
+    text = client.get("/", headers=passed_on).get_data(as_text=True)
+    token = text.partition('name="csrf-token" content="')[2].partition('"')[0]
+    path = f"/api/v1/videos/{captioned['red']}"
+    assert client.delete(path, headers=other_host).status_code == 403
+    assert client.delete(path, headers=other_host | {"X-CSRFToken": token}).status_code == 204
+    with client.get("/events") as stream:
+        assert stream.headers["X-Accel-Buffering"] == "no"
+
+
 def test_beyond_this_machine_a_token_is_a_must(tmp_path):
     with pytest.raises(ValueError, match="token"):
         WebConfig(data=tmp_path, host="0.0.0.0")
@@ -254,6 +296,43 @@ def test_guessing_tokens_is_slow(locked):
     assert answers == [401] * 10 + [429] * 2
 
 
+def test_wrong_tokens_of_one_visitor_lock_out_no_other(locked):
+    client = locked.test_client()
+
+    def get(token, visitor):
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": visitor}
+        return client.get("/api/v1/videos", headers=headers).status_code
+
+    assert [get("wrong", "192.0.2.1") for _ in range(11)] == [401] * 10 + [429]
+    assert get("open sesame", "192.0.2.1") == 429
+    assert get("open sesame", "192.0.2.2") == 200
+
+
+def test_leaving_ends_the_session(locked):
+    """A copy of its cookie opens nothing any more."""
+    client = locked.test_client()
+    client.post("/login", data={"csrf_token": _csrf(client, "/login"), "token": "open sesame"})
+    cookie = client.get_cookie("captioner_8080").value
+    copy = locked.test_client()
+    copy.set_cookie("captioner_8080", cookie)
+    assert copy.get("/api/v1/videos").status_code == 200
+    client.post("/logout", data={"csrf_token": _csrf(client)})
+    assert copy.get("/api/v1/videos").status_code == 401
+
+
+def test_what_is_kept_is_for_its_owner_alone(tmp_path, clips):
+    data = tmp_path / "shared"
+    data.mkdir(mode=0o755)
+    config = WebConfig(data=data, min_free=0)
+    create_app(config)
+    (data / "captioner.sqlite3").chmod(0o644)  # as an earlier version left it
+    client = create_app(config).test_client()
+    client.post("/api/v1/videos", json={"name": "a.avi", "size": 9})
+    assert {oct(path.stat().st_mode)[-3:] for path in (data, data / "frames")} == {"700"}
+    files = [path for path in data.rglob("*") if path.is_file()]
+    assert {oct(path.stat().st_mode)[-3:] for path in files} == {"600"}
+
+
 def test_coming_in_and_leaving(locked):
     client = locked.test_client()
     answer = client.get("/videos/abc?x=1")
@@ -266,7 +345,10 @@ def test_coming_in_and_leaving(locked):
 
     assert enter("wrong").status_code == 401
     assert b"not the right token" in enter("wrong").data
-    for goal in ("https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"):
+    for goal in (
+        "https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x",
+        "/\t/evil.example", "/\n/evil.example", "/\\/evil.example", "\t//evil.example", "x",
+    ):  # fmt: skip
         assert enter("open sesame", goal).headers["Location"] == "/"
         token = _csrf(client)
     answer = enter("open sesame", "/teaching")

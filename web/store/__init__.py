@@ -1,1 +1,1 @@
-"""All that is kept, and all SQL: videos, uploads, jobs, models, labels of moments, events."""
+"""All that is kept, and all SQL: videos, uploads, jobs, models, labels, sessions, events."""

@@ -8,14 +8,17 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError
 
+_FILE = "captioner.sqlite3"
+_FOLDERS = ("videos", "frames", "models", "teaching")
+
 
 def connect(data: Path) -> sqlite3.Connection:
     """Opens the database in the folder `data`; makes both where they are missing."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("videos", "frames", "models", "teaching"):
-        (data / name).mkdir(exist_ok=True)
+    for name in _FOLDERS:
+        (data / name).mkdir(exist_ok=True, mode=0o700)
     # Each statement stands for itself unless it is in a `transaction`.
-    db = sqlite3.connect(data / "captioner.sqlite3", isolation_level=None, timeout=30)
+    db = sqlite3.connect(data / _FILE, isolation_level=None, timeout=30)
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA synchronous = NORMAL")
@@ -29,6 +32,11 @@ def create(data: Path) -> None:
         CaptionerError: SQLite cannot search.
     """
     with closing(connect(data)) as db:
+        # Folders and files from before, or given by somebody, too: other users see nothing.
+        for path in (data, *(data / name for name in _FOLDERS)):
+            path.chmod(0o700)
+        for path in data.glob(f"{_FILE}*"):
+            path.chmod(0o600)
         db.execute("PRAGMA journal_mode = WAL")
         try:
             _migrate(db)

@@ -107,6 +107,12 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_active_model ON models (state) WHERE state
 CREATE UNIQUE INDEX IF NOT EXISTS one_training ON models (1)
     WHERE state IN ('waiting', 'training', 'comparing');
 
+-- Browsers that logged in and did not log out.
+CREATE TABLE IF NOT EXISTS sessions (
+    id TEXT PRIMARY KEY,
+    created REAL NOT NULL
+) WITHOUT ROWID;
+
 -- What browsers are told as it happens.
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
