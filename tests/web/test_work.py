@@ -345,3 +345,42 @@ def test_select_all_means_all(person, api):
     person.see("#notices", "Deleted 27 videos.")
     assert "state=uploading" in person.browser.current_url
     assert api("GET", "/videos")["total"] == others
+
+
+def test_a_folder_is_dropped_or_chosen(person, api, clip, tmp_path):
+    inner = tmp_path / "holiday" / "second day"
+    inner.mkdir(parents=True)
+    for place, name in ((inner.parent, "a.webm"), (inner, "b.webm"), (inner, "notes.txt")):
+        (place / name).write_bytes(clip)
+    person.go("/")
+    person.all("#folder")[0].send_keys(str(inner.parent))
+    person.see(".card.done .name", "a.webm")
+    person.see(".card.done .name", "b.webm")
+    names = [row["name"] for row in api("GET", "/videos")["videos"]]
+    assert "notes.txt" not in names
+    # Dropped, as the browser hands it over.
+    data = {
+        "items": [],
+        "files": [str(inner.parent)],
+        "dragOperationsMask": 1,
+    }
+    before = api("GET", "/videos")["total"]
+    for kind in ("dragEnter", "dragOver", "drop"):
+        person.browser.execute_cdp_cmd(
+            "Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 150, "data": data}
+        )
+    wait(lambda: api("GET", "/videos?state=done")["total"] >= before + 2)
+    person.wait("!document.querySelector('#uploads li')")
+    assert person.complaints() == []
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_leaves_nothing(person, api, clip):
+    before = api("GET", "/videos")["total"]
+    person.go("/")
+    person.browser.execute_script(
+        "File.prototype.arrayBuffer = Blob.prototype.arrayBuffer = "
+        "async () => { throw new DOMException('gone', 'NotFoundError'); }"
+    )
+    _drop_in(person, clip, "gone.webm")
+    person.see("#uploads .problem", "cannot be read")
+    assert api("GET", "/videos")["total"] == before

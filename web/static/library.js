@@ -48,10 +48,36 @@ function add(file) {
   enqueue(upload);
 }
 
-document.getElementById('files').addEventListener('change', (event) => {
-  [...event.target.files].forEach(add);
-  event.target.value = '';
-});
+// A file that was dropped, or what is in a folder and in those within it; of a folder's files only
+// those that look like videos or pictures, for nobody chose the others.
+const MEDIA = /\.(3gp|asf|avi|bmp|flv|gif|jpe?g|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|mxf|ogv|png|tiff?|ts|vob|webm|webp|wmv)$/i;
+async function walk(entry, isWithin = false) {
+  if (entry.isFile) {
+    if (!isWithin || MEDIA.test(entry.name)) entry.file(add, () => tell(`${entry.name} cannot be read.`, 'failure'));
+    return;
+  }
+  const reader = entry.createReader();
+  const read = () => new Promise((done, fail) => { reader.readEntries(done, fail); });
+  try {
+    let some;
+    let found = 0;
+    do { // a hundred at a time
+      some = await read();
+      found += some.length;
+      for (const child of some) await walk(child, true);
+    } while (some.length);
+    if (!found && !isWithin) tell(`The folder ${entry.name} is empty.`);
+  } catch {
+    tell(`The folder ${entry.name} cannot be read.`, 'failure');
+  }
+}
+
+for (const id of ['files', 'folder']) {
+  document.getElementById(id).addEventListener('change', (event) => {
+    [...event.target.files].filter((file) => id === 'files' || MEDIA.test(file.name)).forEach(add);
+    event.target.value = '';
+  });
+}
 let depth = 0; // dragging over a child leaves the parent
 addEventListener('dragenter', (event) => { event.preventDefault(); depth += 1; drop.classList.add('over'); });
 addEventListener('dragleave', () => { depth -= 1; if (depth <= 0) drop.classList.remove('over'); });
@@ -60,7 +86,10 @@ addEventListener('drop', (event) => {
   event.preventDefault();
   depth = 0;
   drop.classList.remove('over');
-  [...event.dataTransfer.files].forEach(add);
+  const items = [...event.dataTransfer.items].filter(({ kind }) => kind === 'file');
+  // Before anything is waited for: afterwards the list is empty.
+  const dropped = items.map((item) => ({ entry: item.webkitGetAsEntry?.(), file: item.getAsFile() }));
+  dropped.forEach(({ entry, file }) => (entry ? walk(entry) : add(file)));
 });
 addEventListener('beforeunload', (event) => {
   if (uploads.querySelector('progress:not([hidden])')) event.preventDefault();

@@ -52,10 +52,11 @@ export class Upload {
   }
 
   async send(onProgress) {
+    await this.read(0); // before it is announced
     let offset = await this.begin();
     while (offset < this.file.size && !this.gone) {
       try {
-        const body = this.file.slice(offset, offset + this.pieceSize);
+        const body = await this.read(offset);
         const video = await withToken(() => this.patch(offset, body));
         offset = video.received;
       } catch (error) {
@@ -68,6 +69,15 @@ export class Upload {
     if (this.gone) return;
     this.forget();
     this.show(1, 'done');
+  }
+
+  // Read here rather than as it is sent: a folder, or a file that is gone, is no broken line.
+  async read(offset) {
+    try {
+      return new Blob([await this.file.slice(offset, offset + this.pieceSize).arrayBuffer()]);
+    } catch {
+      throw new Problem(400, { message: 'This file cannot be read; it may be a folder, or have been moved or changed.' });
+    }
   }
 
   // Announces the file, or finds out how much of it is there from an earlier try.
