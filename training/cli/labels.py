@@ -7,9 +7,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from captioner.errors import DatasetError
-from captioner.terminal import ALL_GOOD, SOME_FAILED, count
+from captioner.terminal import ALL_GOOD, SOME_FAILED, count, printable
 
 from ..data.check import find_problems
+from ..data.formats import Problem
 from ..data.manifest import SPLITS, Labels, load_labels, write_labels
 
 
@@ -53,7 +54,7 @@ def _check(args) -> int:
     for problem in find_problems(labels):
         problems += 1
         with tqdm.external_write_mode(file=sys.stdout):  # not through the middle of the bar
-            print(f"{args.labels}, {problem.where}: {problem.message}", flush=True)
+            print(_line(args.labels, problem), flush=True)
     print(f"{_count(labels)}; {problems or 'no'} problem{'' if problems == 1 else 's'}")
     return SOME_FAILED if problems else ALL_GOOD
 
@@ -62,9 +63,13 @@ def _convert(args) -> int:
     labels = _load(args)
     write_labels(labels.clips, args.output)
     for problem in labels.problems:
-        print(f"{args.labels}, {problem.where}: {problem.message}")
+        print(_line(args.labels, problem))
     print(f"{args.output}: {_count(labels)}")
     return SOME_FAILED if labels.problems else ALL_GOOD
+
+
+def _line(labels: Path, problem: Problem) -> str:
+    return printable(f"{labels}, {problem.where}: {problem.message}")
 
 
 def _load(args) -> Labels:

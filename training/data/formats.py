@@ -1,6 +1,7 @@
 """The formats that people's labels come in -> rows as written; told apart by content."""
 
-import csv
+import ast
+import codecs
 import io
 import json
 import math
@@ -14,14 +15,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from captioner.errors import DatasetError
 from captioner.video import find_videos, is_video
 
+from .tables import cells_of, file_of, records
+
 KNOWN = (
-    "JSON Lines, CSV, a folder with a .txt beside each clip, MSVD, MSR-VTT, COCO, ActivityNet "
-    'Captions, VATEX or Label Studio; simplest is a line {"video": PATH, "caption": SENTENCE} each'
+    "JSON Lines, CSV, a folder with a .txt beside each clip, MSVD, MSR-VTT, COCO, Flickr8k or 30k, "
+    'ActivityNet Captions, VATEX or Label Studio; simplest is a line {"video": PATH, "caption": SENTENCE} each'
 )
 # Names of fields and columns, in lower case and without signs; the first there counts.
 NAME = tuple(
     "video image clip path filepath file filename videopath videofile imagepath imagefile media"
-    " videoid imageid videoname name id".split()
+    " videoid imageid videoname imagename name id".split()
 )
 CAPTIONS = tuple(
     "captions caption sentences sentence descriptions description text texts label comment"
@@ -31,6 +34,7 @@ SPLIT = ("split", "subset", "set", "partition")
 START = ("start", "starttime", "startsec", "startseconds", "begin", "from")
 END = ("end", "endtime", "endsec", "endseconds", "stop", "to")
 LANGUAGE = ("language", "lang")
+_LITTLE_WORDS = {"a", "an", "and", "the", "is", "are", "in", "on", "of", "to", "with", ".", ","}
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,19 @@ def _read_text(path):
         content = path.read_bytes()
         if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return content.decode("utf-16")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            return content.decode("cp1252")  # what spreadsheets write on many Windows machines
+        if content.startswith(codecs.BOM_UTF8):
+            content = content[len(codecs.BOM_UTF8) :]
+        return "\n".join(map(_decode, content.split(b"\n")))
     except (OSError, UnicodeDecodeError) as err:
         raise DatasetError(f"{path}: cannot be read as labels ({err}); check the path") from err
+
+
+def _decode(line: bytes) -> str:
+    """Of a file that several have written to, one line may be UTF-8 and another not."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("cp1252")  # what spreadsheets write on many Windows machines
 
 
 def _lines(text: str) -> list[str]:
@@ -142,7 +153,19 @@ def _numbered(what: str, *entries: Iterable) -> Iterator[tuple]:
 
 def _read_json_lines(text):
     lines = [(where, line) for where, line in _numbered("line", _lines(text)) if line.strip()]
-    return _each(lines, lambda where, line: [_from_fields(where, json.loads(line))])
+    return _each(lines, lambda where, line: [_from_fields(where, _from_json(line))])
+
+
+def _from_json(line):
+    def once(pairs):
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"names {twice!r} twice; write several captions as a list")
+        return fields
+
+    return json.loads(line, object_pairs_hook=once)
 
 
 def _read_json(data):
@@ -163,8 +186,8 @@ def _read_json(data):
         if "videoID" in data[0]:
             return _each(entries, _from_vatex)
         if "data" in data[0]:
-            return _each(entries, _from_label_studio)
-        if _field(data[0], CAPTIONS):
+            return _read_label_studio(data)
+        if any(isinstance(row, dict) and _field(row, CAPTIONS) for row in data):
             return _each(entries, lambda where, row: [_from_fields(where, row)])
     return None
 
@@ -213,9 +236,41 @@ def _from_fields(where, fields) -> Row:
 
 
 def _sentences(said) -> tuple[str, ...]:
+    """Sentences, of which there may be several in a list, or in the text of a cell.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(said, str):
+        said = _unwritten(said)
     if said is None:
         return ()
-    return (said,) if isinstance(said, str) else tuple(said)
+    if isinstance(said, str):
+        return (said,)
+    if isinstance(said, dict):  # as Label Studio's JSON-MIN has what an annotator wrote
+        told = said.keys() & {"start", "end", "ranges", "x", "y"}
+        if told or not (keys := _field(said, CAPTIONS)):
+            raise ValueError(f"expected a sentence of the whole clip, found {said!r}")
+        return _sentences(said[keys[0]])
+    if not isinstance(said, list | tuple):
+        raise ValueError(f"expected text, found {said!r}")
+    found = tuple(sentence for one in said for sentence in _sentences(one))
+    words = [sentence for sentence in found if len(sentence.split()) == 1]
+    if len(found) == len(words) > 2 and _LITTLE_WORDS.intersection(map(str.lower, words)):
+        raise ValueError(f"expected sentences, found the words of one, {said!r}; join them")
+    return found
+
+
+def _unwritten(text: str):
+    """The list or object that a cell holds as JSON or Python write it; other text as it is."""
+    if text.strip()[:1] + text.strip()[-1:] not in ("[]", "{}"):
+        return text
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def _seconds(value) -> float:
@@ -278,24 +333,44 @@ def _stretch(where, cut, captions) -> Row:
     return Row(where, (video,), captions, None, float(start), float(end), cut)
 
 
-def _from_label_studio(where, task):
+def _read_label_studio(tasks):
+    """Where people wrote texts of several kinds, those that are named as captions are."""
+    kinds = {str(result.get("from_name")) for task in tasks for _, result in _texts(task)}
+    named = set(_field(sorted(kinds), CAPTIONS)) or kinds
+    if len(named) > 1:
+        message = f"texts of several kinds are all learned as captions: {', '.join(sorted(named))}"
+        yield Problem("the project", message)
+    entries = _numbered("entry", tasks)
+    yield from _each(entries, lambda where, task: _from_label_studio(where, task, named))
+
+
+def _texts(task) -> Iterator[tuple[dict, dict]]:
+    """The annotations of a task and their results, as far as these are texts."""
+    for annotation in task.get("annotations") or task.get("completions") or []:
+        for result in annotation.get("result") or []:
+            if result.get("type") == "textarea" and not annotation.get("was_cancelled"):
+                yield annotation, result
+
+
+def _from_label_studio(where, task, named):
     data = task["data"]
     keys = _field(data, NAME) or [key for key in data if is_video(str(data[key]))]
     if not keys:
         raise ValueError("its data name no video or image")
     names = _uploaded(data[keys[0]])
     rows = []
-    for annotation in task.get("annotations") or task.get("completions") or []:
-        for result in annotation.get("result", []):
-            if result.get("type") != "textarea" or annotation.get("was_cancelled"):
-                continue
-            value = result["value"]
-            if "ranges" in value:
-                raise ValueError("a stretch in frames; give start and end in seconds")
-            start, end = value.get("start", 0.0), value.get("end")
-            end = None if end is None else _seconds(end)
-            said = _sentences(value["text"])
-            rows.append(Row(where, names, said, data.get("split"), _seconds(start), end))
+    for _, result in _texts(task):
+        if str(result.get("from_name")) not in named:
+            continue
+        value = result["value"]
+        if "ranges" in value:
+            raise ValueError("a stretch in frames; give start and end in seconds")
+        if "x" in value or "points" in value:
+            raise ValueError("said of a part of the picture; a caption is of the whole")
+        start, end = value.get("start", 0.0), value.get("end")
+        end = None if end is None else _seconds(end)
+        said = _sentences(value["text"])
+        rows.append(Row(where, names, said, data.get("split"), _seconds(start), end))
     return rows or [Row(where, names, ())]
 
 
@@ -324,40 +399,37 @@ def _read_table(text) -> Iterator[Row | Problem] | None:
 
         lines = _numbered("line", _lines(text))
         return _each(((at, line) for at, line in lines if line.strip()[:1] not in ("", "#")), parse)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     for delimiter in ",;\t|":
-        header = next(csv.reader(lines, delimiter=delimiter), [])
+        header = cells_of(lines[0], delimiter)[0] if lines else []
         if _field(header, NAME) and _field(header, CAPTIONS):
             return _read_csv(text, delimiter, [column.strip() for column in header])
     for delimiter in ",;\t|":
-        if lines and is_video(lines[0].split(delimiter)[0].strip(' "')):
+        if lines and is_video(file_of(lines[0].split(delimiter)[0].strip(' "'))):
             return _read_csv(text, delimiter, None)
     return None
 
 
 def _read_csv(text, delimiter, header):
     """Rows of a table; without a header its columns are path and caption."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    columns = header or ["path", "caption"]
 
-    def rows():
-        line = 1
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield f"line {line}", cells
-            line = reader.line_num + 1
-
-    def parse(where, cells):
-        columns = header or ["path", "caption"]
+    def parse(where, cells, is_whole):
+        if not is_whole:
+            raise ValueError("a quote is opened and not closed; close it, or double it")
         if len(cells) > len(columns) and columns[-1] in _field(columns, CAPTIONS):
             # A sentence with commas that nobody quoted.
-            rest = f"{delimiter} ".join(cells[len(columns) - 1 :])
+            rest = delimiter.join(cells[len(columns) - 1 :])
             cells = [*cells[: len(columns) - 1], rest]
         if len(cells) != len(columns):
             raise ValueError(f"has {len(cells)} cells, expected {len(columns)}")
         stripped = [cell.strip() for cell in cells]
+        if not header:
+            stripped[0] = file_of(stripped[0])
         return [_from_fields(where, dict(zip(columns, stripped, strict=True)))]
 
-    found = rows()
+    names = _field(columns, NAME)
+    name_at = columns.index(names[0])
+    found = records(_lines(text), delimiter, len(columns), name_at)
     if header:
         next(found)
     return _each(found, parse)

@@ -24,6 +24,11 @@ SEARCH_DEPTH = 3  # folders in folders that are searched for clips
 _LABELS_ALONE = re.compile("(.*_)?(annotations?|labels?|captions?|texts?|json)", re.IGNORECASE)
 _PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+# What programs write for a caption that is not there.
+_NOTHING = set("nan null none n/a na undefined #n/a #ref! #name? #value! [] {} todo tbd".split())
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://|/data/)\S+", re.IGNORECASE)
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(#\d+|#x[0-9a-f]+|amp|quot|lt|gt|nbsp|apos);")
+
 _log = logging.getLogger(__name__)
 
 
@@ -171,7 +176,7 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
 
 def make_split(name: str, seed: int = 0, val: float = 0.1, test: float = 0.1) -> str:
     """The split of a clip, which follows from its name and the seed alone."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(os.fsencode(f"{seed}:{name}")).digest()
     place = int.from_bytes(digest[:8]) / 2**64
     return "test" if place < test else "val" if place < test + val else "train"
 
@@ -191,7 +196,9 @@ def write_labels(clips: Iterable[LabelledClip], path: Path):
                 row = {kind: name.as_posix(), "captions": clip.captions, "split": clip.split}
                 if clip.start or clip.end is not None:
                     row |= {"start": clip.start, "end": clip.end}
-                print(json.dumps(row, ensure_ascii=False), file=lines)
+                # Bytes of a name that are no UTF-8 can only be escaped.
+                is_text = row[kind].isprintable()
+                print(json.dumps(row, ensure_ascii=not is_text), file=lines)
         partial.replace(path)
     except OSError as err:
         raise DatasetError(f"{path}: cannot be written: {err.strerror}") from err
@@ -211,16 +218,32 @@ def _good_captions(row) -> tuple[list[str], list[Problem]]:
     captions, problems = [], []
     for caption in row.captions:
         words = len(tokenize(caption))
-        if words:
-            captions.append(caption)
-        else:
+        if not words:
             problems.append(Problem(row.where, f"an empty caption, {caption!r}; left out"))
+        elif what := _no_sentence(caption):
+            problems.append(Problem(row.where, f"{what} for a caption, {caption!r}; left out"))
+        else:
+            captions.append(caption)
         if words > LONG_CAPTION:
             message = f"a caption of {words} words; only its beginning is learned"
             problems.append(Problem(row.where, message))
     if not row.captions:
         problems.append(Problem(row.where, f"{row.names[0]} has no caption; left out"))
     return captions, problems
+
+
+def _no_sentence(caption: str) -> str | None:
+    """What a caption is that no person says of a clip."""
+    text = caption.strip()
+    if text.lower() in _NOTHING:
+        return "a mark of what is missing"
+    if not any(map(str.isalpha, text)):
+        return "no letter"
+    if _ADDRESS.fullmatch(text) or (is_video(text) and " " not in text):
+        return "a file or an address"
+    if _MARKUP.search(text):
+        return "markup"
+    return None
 
 
 def _clash(stretches, start, end, split) -> tuple[str, str] | None:

@@ -88,7 +88,7 @@ def test_clips_that_look_the_same_are_found_across_splits_only(tmp_path, capsys)
         "red-square.avi": "test",
         "picture.jpg": "val",
     }
-    rows = [{"video": name, "caption": name, "split": split} for name, split in splits.items()]
+    rows = [{"video": name, "caption": "One.", "split": split} for name, split in splits.items()]
     labels = _write(tmp_path / "labels.jsonl", *rows)
     assert _run("check", labels) == 1
     *problems, _ = capsys.readouterr().out.splitlines()

@@ -91,6 +91,102 @@ def test_csv_with_stretches_and_several_captions(folder):
     assert [problem.message for problem in labels.problems] == ["an empty caption, ''; left out"]
 
 
+@pytest.mark.parametrize(
+    ("row", "captions"),
+    [
+        ('"stop" is on the sign', ['"stop" is on the sign']),
+        ('"a ""stop"" sign, red"', ['a "stop" sign, red']),
+        ('a 6" pipe', ['a 6" pipe']),
+        ('"two\nlines"', ["two\nlines"]),
+        ('"two\n\nlines of ""several"""', ['two\n\nlines of "several"']),
+        ('["One.", "Two."]', ["One.", "Two."]),
+        ("['One.', 'Two.']", ["One.", "Two."]),
+        ('{"text": ["One.", "Two."]}', ["One.", "Two."]),
+        ("[Music] plays", ["[Music] plays"]),
+        ("[Applause]", ["[Applause]"]),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_cells_with_quotes_and_lists(row, captions, delimiter, folder):
+    if row[0] in "[{":
+        row = '"' + row.replace('"', '""') + '"'
+    text = "image,caption\n1.jpg,a cat\n2.jpg,ROW\n3.jpg,a bird\n".replace(",", delimiter)
+    labels = load_labels(folder.labels("train.tsv", text.replace("ROW", row)))
+    assert [list(clip.captions) for clip in labels.clips] == [["a cat"], captions, ["a bird"]]
+    assert not labels.problems
+
+
+@pytest.mark.parametrize("end", ["", '5.jpg,"quoted"\n', '5.jpg,a 6" pipe\n', '5.jpg,at last"\n'])
+@pytest.mark.parametrize("name", ["{}.jpg", "video{}", "-_hbPLsZ{}vo"])
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_quote_left_open_swallows_no_other_row(end, name, delimiter, folder):
+    text = f'image,caption\n1.jpg,a cat\n2.jpg,"left open\n4.jpg,a bird\n{end}'
+    for number in "1245":
+        made = name.format("aBcDeF"[int(number)]) if "-" in name else name.format(number)
+        text = text.replace(f"{number}.jpg", made)
+    labels = load_labels(folder.labels("train.csv", text.replace(",", delimiter)))
+    said = [caption for clip in labels.clips for caption in clip.captions]
+    assert said[:2] == ["a cat", "a bird"]
+    assert len(said) == 2 + bool(end)
+    assert not any("\n" in caption or "left open" in caption for caption in said)
+    [problem] = labels.problems
+    assert (problem.where, problem.message[:17]) == ("line 3", "a quote is opened")
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        ("nan", "what is missing"),
+        ("#N/A", "what is missing"),
+        ("3", "no letter"),
+        ("1.jpg", "a file or an address"),
+        ("https://host/clip.mp4", "a file or an address"),
+        ("<p>A dog runs.</p>", "markup"),
+        ("A dog &amp; a cat.", "markup"),
+        ({"rating": 3}, "expected a sentence"),
+        ({"text": ["One."], "start": 1, "end": 2}, "expected a sentence of the whole clip"),
+        (["a", "dog", "runs"], "join them"),
+        ([3], "expected text"),
+    ],
+)
+def test_what_nobody_says_is_left_out_and_told(caption, message, folder):
+    rows = [{"video": "a.mp4", "caption": "A dog runs."}, {"video": "b.mp4", "caption": caption}]
+    labels = load_labels(folder.labels("train.jsonl", "\n".join(map(json.dumps, rows))))
+    assert labels.clips == [folder.clip("a.mp4", "A dog runs.")]
+    [problem] = labels.problems
+    assert problem.where == "line 2"
+    assert message in problem.message
+
+
+def test_a_field_that_is_there_twice_is_told(folder):
+    row = '{"video": "a.mp4", "caption": "One.", "caption": "Two."}'
+    labels = load_labels(folder.labels("a.jsonl", f'{row}\n{{"video": "b.mp4", "caption": "Hi."}}'))
+    [problem] = labels.problems
+    assert "names 'caption' twice" in problem.message
+
+
+def test_lines_of_several_encodings(folder):
+    path = folder.labels("train.csv", "")
+    path.write_bytes(b"path,caption\na.mp4,a caf\xc3\xa9\nb.mp4,a caf\xe9\n")
+    assert read_labels(path) == [folder.clip("a.mp4", "a café"), folder.clip("b.mp4", "a café")]
+
+
+def test_flickr(folder):
+    folder.files("Flicker8k_Dataset/1_6.jpg", "Flicker8k_Dataset/2.jpg")
+    text = "1_6.jpg#0\tA child , in pink .\n1_6.jpg#1\tA girl .\n2.jpg#0\tA dog .\n"
+    expected = [
+        folder.clip("Flicker8k_Dataset/1_6.jpg", "A child , in pink .", "A girl ."),
+        folder.clip("Flicker8k_Dataset/2.jpg", "A dog ."),
+    ]
+    labels = load_labels(folder.labels("Flickr8k.token.txt", text), val=0, test=0)
+    assert (labels.clips, labels.problems) == (expected, [])
+    rows = text.replace("#", "| ").replace("\t", "| ")
+    labels = load_labels(
+        folder.labels("results.csv", f"image_name| comment_number| comment\n{rows}"), val=0, test=0
+    )
+    assert (labels.clips, labels.problems) == (expected, [])
+
+
 def test_folder_of_texts(folder):
     folder.files("train/a.mp4", "val/deep/b.jpg", "val/c.mp4")
     folder.labels("train/a.txt", "One.\n\nTwo.\n")
@@ -278,6 +374,39 @@ def test_label_studio_json_min(folder):
     folder.files("c.mp4")
     tasks = [{"video": "/data/upload/1/12345678-c.mp4", "id": 1, "caption": "One.", "annotator": 1}]
     assert read_labels(folder.labels("train.json", tasks)) == [folder.clip("c.mp4", "One.")]
+
+
+def test_label_studio_json_min_of_several_sentences(folder):
+    tasks = [
+        {"image": "/data/upload/1/12345678-a.jpg", "id": 1},
+        {"image": "b.jpg", "id": 2, "caption": {"text": ["One.", "Two."]}},
+        {"image": "c.jpg", "id": 3, "caption": ["Three.", {"text": ["Four."]}]},
+    ]
+    labels = load_labels(folder.labels("train.json", tasks))
+    assert labels.clips == [
+        folder.clip("b.jpg", "One.", "Two."),
+        folder.clip("c.jpg", "Three.", "Four."),
+    ]
+    [problem] = labels.problems
+    assert (problem.where, problem.message[:14]) == ("entry 1", "has no caption")
+
+
+def test_label_studio_texts_that_are_no_captions(folder):
+    note = _textarea("Ask Jo.") | {"from_name": "notes"}
+    tasks = [
+        _task({"video": "a.mp4"}, _textarea("One."), note),
+        _task({"video": "b.mp4"}, note),
+        _task({"video": "c.mp4"}, _textarea("EXIT", x=1, y=2, width=3, height=4)),
+    ]
+    labels = load_labels(folder.labels("train.json", tasks))
+    assert labels.clips == [folder.clip("a.mp4", "One.")]
+    assert sorted(problem.message for problem in labels.problems) == [
+        "b.mp4 has no caption; left out",
+        "said of a part of the picture; a caption is of the whole",
+    ]
+    notes = [_task({"video": "a.mp4"}, note, _textarea("One.") | {"from_name": "place"})]
+    [problem] = load_labels(folder.labels("train.json", notes)).problems
+    assert problem.message == "texts of several kinds are all learned as captions: notes, place"
 
 
 def test_json_of_names_and_captions(folder):

@@ -1,7 +1,9 @@
 """Rows -> labelled clips: splits, conflicts, captions, and where files are found."""
 
 import json
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -210,3 +212,14 @@ def test_written_labels_are_read_again(tmp_path):
     ]
     with pytest.raises(DatasetError, match="cannot be written"):
         write_labels(clips, tmp_path / "nowhere/labels.jsonl")
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    for name in (b"caf\xe9", b"bar"):
+        stem = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        stem.with_suffix(".jpg").write_bytes(b"")
+        stem.with_suffix(".txt").write_text("a place to eat", encoding="utf-8")
+    clips = read_labels(tmp_path)
+    assert len(clips) == 2
+    write_labels(clips, tmp_path / "labels.jsonl")
+    assert read_labels(tmp_path / "labels.jsonl") == clips
