@@ -19,7 +19,8 @@ from .tables import cells_of, file_of, records
 
 KNOWN = (
     "JSON Lines, CSV, a folder with a .txt beside each clip, MSVD, MSR-VTT, COCO, Flickr8k or 30k, "
-    'ActivityNet Captions, VATEX or Label Studio; simplest is a line {"video": PATH, "caption": SENTENCE} each'
+    "ActivityNet Captions, VATEX or Label Studio; simplest is a line "
+    '{"video": PATH, "caption": SENTENCE} each'
 )
 # Names of fields and columns, in lower case and without signs; the first there counts.
 NAME = tuple(
