@@ -5,12 +5,12 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from html import escape
 
 from .caption import Candidate, Caption, Failure, Segment
 
 COLUMNS = ("video", "start", "end", "caption", "score", "duration", "model", "error")
+VTT_HEADER = "WEBVTT\n"  # an empty line parts it from the first cue
 
 
 def to_row(result: Caption | Failure) -> dict[str, object]:
@@ -132,31 +132,45 @@ def to_csv(result: Caption | Failure) -> str:
 
 def to_srt(result: Caption | Failure) -> str:
     """SubRip: a cue a segment, or one from the first frame to the last."""
-    cues = _cues(result, ",", lambda text: text.replace("-->", "->"))
-    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, 1))
+    return "\n".join(_cues(result, "srt"))
 
 
 def to_vtt(result: Caption | Failure) -> str:
     """WebVTT, likewise."""
-    return "\n".join(["WEBVTT\n", *_cues(result, ".", partial(escape, quote=False))])
+    return "\n".join([VTT_HEADER, *_cues(result, "vtt")])
 
 
-def _cues(result, point, escaped):
+def _cues(result, kind):
     if isinstance(result, Failure):
         return
-    for segment in result.segments or [Segment(0.0, result.duration, result.candidates)]:
-        # A still picture has no duration, and a cue of none would not be shown.
-        end = segment.end if segment.end > segment.start else segment.start + 1
-        times = f"{to_timecode(segment.start)} --> {to_timecode(end)}".replace(".", point)
-        yield f"{times}\n{escaped(segment.text)}\n"
+    segments = result.segments or [Segment(0.0, result.duration, result.candidates)]
+    for number, segment in enumerate(segments, 1):
+        yield to_cue(kind, number, segment.start, segment.end, segment.text)
 
 
-def to_timecode(seconds: float) -> str:
+def to_cue(kind: str, number: int, start: float, end: float, text: str) -> str:
+    """A subtitle of `srt` or `vtt`; an empty line parts it from the next.
+
+    Args:
+        kind: the format.
+        number: its place among the cues, from 1.
+        start: seconds. A cue that would end there, as that of a still picture, lasts a second.
+        end: seconds.
+        text: what is shown.
+    """
+    if kind == "vtt":
+        text, point = escape(text, quote=False), "."
+    else:
+        text, point = text.replace("-->", "->"), ","
+    times = (to_timecode(t, point) for t in (start, end if end > start else start + 1))
+    return f"{number}\n{' --> '.join(times)}\n{text}\n"
+
+
+def to_timecode(seconds: float, point: str = ".") -> str:
     """`hh:mm:ss.mmm`, as subtitles have it."""
-    milliseconds = round(1000 * seconds)
-    minutes, milliseconds = divmod(milliseconds, 60_000)
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import sqlite3
 
 from captioner.moments.output import FORMATS, to_text
 from captioner.moments.segments import LabelledSegment
+from captioner.output import VTT_HEADER, to_cue
 
 from .store import moments, videos
 
@@ -50,12 +51,9 @@ def write(db: sqlite3.Connection, video: str, kind: str) -> str:
         )
     if kind == "txt":
         return "".join(f"{cue['text']}\n" for cue in cues)
-    blocks = ["WEBVTT\n"] if kind == "vtt" else []
+    blocks = [VTT_HEADER] if kind == "vtt" else []
     for number, cue in enumerate(cues, 1):
-        # A still picture has no length, and a cue must have one.
-        start, end = (clock(t, kind) for t in (cue["start"], max(cue["end"], cue["start"] + 1)))
-        text = _escape(cue["text"]) if kind == "vtt" else cue["text"].replace("-->", "->")
-        blocks.append(f"{number}\n{start} --> {end}\n{text}\n")
+        blocks.append(to_cue(kind, number, cue["start"], cue["end"], cue["text"]))
     return "\n".join(blocks)
 
 
@@ -105,19 +103,6 @@ def _labels_text(db, row, kind):
         for found in labelling["segments"]
     ]
     return "".join(to_text(name, segments, form))
-
-
-def clock(seconds: float, kind: str = "vtt") -> str:
-    """`00:01:02.500`, or `00:01:02,500` for `srt`."""
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    point = "," if kind == "srt" else "."
-    return f"{hours:02}:{minute:02}:{second:02}{point}{thousandths:03}"
-
-
-def _escape(text):
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _harmless(cell):

@@ -1,13 +1,12 @@
 """Labelled segments -> text: JSON Lines, CSV, SubRip, WebVTT and Audacity labels."""
 
 import csv
-import html
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ..output import is_unicode, to_timecode
+from ..output import VTT_HEADER, is_unicode, to_cue
 from .segments import LabelledSegment
 
 
@@ -81,11 +80,10 @@ def _table(suffix, header, write, read_video) -> Format:
     )
 
 
-def _subtitle(mark, escape=str):
+def _subtitle(kind):
     def row(video, segment, number):
-        start, end = (to_timecode(t).replace(".", mark) for t in (segment.start, segment.end))
-        text = f"{escape(segment.label)} ({segment.probability:.2f})"
-        return f"{number}\n{start} --> {end}\n{text}\n\n"
+        text = f"{segment.label} ({segment.probability:.2f})"
+        return to_cue(kind, number, segment.start, segment.end, text) + "\n"
 
     return row
 
@@ -97,8 +95,8 @@ def _audacity(video, segment, number):
 FORMATS = {
     "jsonl": _table(".jsonl", "", _json_row, _read_json),
     "csv": _table(".csv", _csv_row(COLUMNS), _csv_row, _read_csv),
-    "srt": Format(".srt", "", _subtitle(",")),
-    "vtt": Format(".vtt", "WEBVTT\n\n", _subtitle(".", html.escape)),
+    "srt": Format(".srt", "", _subtitle("srt")),
+    "vtt": Format(".vtt", VTT_HEADER + "\n", _subtitle("vtt")),
     "audacity": Format(".txt", "", _audacity),
 }
 

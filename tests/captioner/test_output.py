@@ -104,8 +104,8 @@ def test_subtitles():
         "1\n00:00:00,000 --> 00:01:01,250\nOne, two.\n\n2\n00:01:01,250 --> 01:02:05,500\nThree.\n"
     )
     assert to_vtt(SEGMENTED) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:01:01.250\nOne, two.\n\n"
-        "00:01:01.250 --> 01:02:05.500\nThree.\n"
+        "WEBVTT\n\n1\n00:00:00.000 --> 00:01:01.250\nOne, two.\n\n"
+        "2\n00:01:01.250 --> 01:02:05.500\nThree.\n"
     )
     assert "00:00:00,000 --> 00:00:01,250\nEin Mädchen läuft.\n" in to_srt(CAPTION)
     assert to_srt(FAILURE) == ""

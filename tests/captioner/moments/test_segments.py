@@ -100,9 +100,10 @@ def test_tables():
     assert rows[0] == {k: str(v) for k, v in first.items()} | {"error": ""}
     for name in ("jsonl", "csv"):
         form = FORMATS[name]
-        assert [form.read_video(row) for row in to_text("ü,.mp4", SEGMENTS, form)] == ["ü,.mp4"] * 2
+        rows = [row.encode() for row in to_text("ü,.mp4", SEGMENTS, form)]
+        assert [form.read_video(row) for row in rows] == ["ü,.mp4"] * 2
         [empty] = to_text("a.mp4", [], form)
-        assert form.read_video(empty) == "a.mp4"
+        assert form.read_video(empty.encode()) == "a.mp4"
         assert form.failure("a.mp4", None) == empty
 
 
