@@ -245,6 +245,9 @@ class DecodingOptions:
         top_k: draws among this many likeliest words only; 0 is all.
         top_p: draws among the likeliest words that together reach this probability only
             (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"); 1 is all.
+        start_with: the beginning of every sentence.
+        avoid: words that no sentence has.
+        mention: words that every sentence has. A beam needs a place more than there are of them.
         style: which kind of sentence, one of the model's styles; `auto`: `video`, and `photo`
             for a still picture. Models without styles know `auto` only.
     """
@@ -259,9 +262,14 @@ class DecodingOptions:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    start_with: str = ""
+    avoid: tuple[str, ...] = ()
+    mention: tuple[str, ...] = ()
     style: str = AUTO_STYLE
 
     def __post_init__(self):
+        for name in ("avoid", "mention"):  # lists, where JSON was read
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         _expect(self.beam_size >= 1, "beam_size >= 1", beam_size=self.beam_size)
         _expect(
             0 <= self.min_length <= self.max_length and self.max_length >= 1,
@@ -278,9 +286,17 @@ class DecodingOptions:
         ):
             value = getattr(self, name)
             _expect(0 <= value < float("inf"), f"0 <= {name} < inf", **{name: value})
+        both = set(self.avoid) & set(self.mention)
+        _expect(not both, "no word to avoid among those to mention", words=sorted(both))
         _expect(0 < self.top_p <= 1, "0 < top_p <= 1", top_p=self.top_p)
         _expect(self.num_captions >= 1, "num_captions >= 1", num_captions=self.num_captions)
         if self.temperature == 0:
+            _expect(
+                self.beam_size == 1 or len(self.mention) < self.beam_size,
+                "fewer words to mention than beam_size",
+                mention=self.mention,
+                beam_size=self.beam_size,
+            )
             _expect(
                 self.num_captions <= self.beam_size,
                 "num_captions <= beam_size when temperature is 0",

@@ -88,13 +88,19 @@ class Captioner:
             num_threads: in which a program's CNN computes; by default one a core.
 
         Raises:
-            ModelError: the model has no such style of sentences.
+            ModelError: the model has no such style of sentences, or lacks a word that the
+                options name.
         """
         if decoding.style not in (AUTO_STYLE, *folder.model.styles):
             known = ", ".join((AUTO_STYLE, *folder.model.styles))
             raise ModelError(f"{folder.path}: has no style {decoding.style!r}; name one of {known}")
+        try:
+            folder.vocabulary.constraints(decoding)
+        except ValueError as err:
+            raise ModelError(f"{folder.path}: {err}") from err
         if programs is None:
-            backbone, engine = folder.load_backbone(), KerasEngine(folder.load_model())
+            engine = KerasEngine(folder.load_model(), folder.vocabulary)
+            backbone = folder.load_backbone()
         else:
             backbone = lite_backbone(
                 folder, Program(programs / BACKBONE_PROGRAM, num_threads or num_cores())

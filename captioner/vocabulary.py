@@ -5,6 +5,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from .config import DecodingOptions
 
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
@@ -42,6 +45,27 @@ def tokenize(sentence: str) -> list[str]:
 def join(words: Iterable[str]) -> str:
     """Puts words together, as `tokenize` would split them."""
     return _GAP.sub("", " ".join(words).replace(" '", "'"))
+
+
+def _single(text: str) -> str:
+    words = tokenize(text)
+    if len(words) != 1:
+        raise ValueError(f"expected one word at a time to avoid or mention, received: {text!r}")
+    return words[0]
+
+
+class Constraints(NamedTuple):
+    """The token ids of what `DecodingOptions` demand of a sentence, as `decoding.decode` takes it.
+
+    Attributes:
+        prefix_ids: the beginning of every sentence.
+        forbidden_ids: words that no sentence has.
+        required_ids: words that every sentence has.
+    """
+
+    prefix_ids: tuple[int, ...] = ()
+    forbidden_ids: tuple[int, ...] = ()
+    required_ids: tuple[int, ...] = ()
 
 
 class Vocabulary:
@@ -85,6 +109,35 @@ class Vocabulary:
     def encode(self, sentence: str) -> list[int]:
         """Token ids of a sentence, END last; words out of the vocabulary are UNKNOWN."""
         return [self._ids.get(word, UNKNOWN_ID) for word in tokenize(sentence)] + [END_ID]
+
+    def constraints(self, options: DecodingOptions) -> Constraints:
+        """The token ids of `start_with`, `avoid` and `mention`.
+
+        Raises:
+            ValueError: a word is not in the vocabulary, or is several; or there are more of them
+                than a sentence may have.
+        """
+        prefix = self._known(tokenize(options.start_with), "start with")
+        forbidden, required = (
+            self._known(map(_single, words), verb)
+            for words, verb in ((options.avoid, "avoid"), (options.mention, "mention"))
+        )
+        num_words = len(set(required) - set(prefix)) + len(prefix)
+        if num_words > options.max_length:
+            raise ValueError(
+                f"expected {options.max_length} words at most to start with and to mention, "
+                f"received: {num_words}"
+            )
+        return Constraints(prefix, forbidden, required)
+
+    def _known(self, words: Iterable[str], verb: str) -> tuple[int, ...]:
+        words = list(words)
+        if unknown := [word for word in words if word not in self]:
+            raise ValueError(
+                f"its vocabulary of {len(self)} words lacks what to {verb}: {', '.join(unknown)}; "
+                "choose words of its vocabulary.txt"
+            )
+        return tuple(self._ids[word] for word in words)
 
     def words(self, token_ids: Iterable[int]) -> list[str]:
         """The words up to END, padding left out."""

@@ -38,7 +38,7 @@ class FakeCaptioner:
         return [(Candidate(f"Brightness {clip.mean():.0f}.", -1.0),) for clip in features]
 
 
-def load(args, seconds=0.02):
+def load(*_, seconds=0.02, **__):
     """Stands in for `captioner.cli.caption.load_captioner`."""
     return FakeCaptioner(seconds)
 

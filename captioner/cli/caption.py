@@ -1,6 +1,5 @@
 """The verb `caption` of the `captioner` command."""
 
-import argparse
 import os
 import signal
 import sys
@@ -9,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
 
 from ..batch import caption_files, num_cores
 from ..caption import Failure
 from ..cluster.on_ray import Job, caption_on_ray
 from ..cluster.part_files import Parts, is_parts
 from ..cluster.stores import is_address
-from ..config import ENGINES, overridden
+from ..config import ENGINES, DecodingOptions, overridden
 from ..errors import CaptionerError
 from ..journal import JOURNAL, Journal
 from ..model_folder import DEFAULT_MODEL, ModelFolder
@@ -72,6 +72,14 @@ def add_caption(commands):
         help="the kind of sentence, one that `captioner info` lists; default: video, and photo "
         "for pictures",
     )
+    add("--start-with", metavar="TEXT", help="the beginning of every sentence")
+    add("--avoid", action="append", metavar="WORD", help="no sentence has it; may be repeated")
+    add(
+        "--mention",
+        action="append",
+        metavar="WORD",
+        help="every sentence has it, in this form; may be repeated",
+    )
     add("--recursive", action="store_true", help="search folders in folders too")
     add(
         "--segments",
@@ -117,18 +125,22 @@ def _caption(args) -> int:
     if (args.resume or args.retry_failed) and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
     limits = ReadingLimits(args.time_limit, args.memory_limit)
+    decoding = overridden(ModelFolder.open(args.model).decoding, vars(args))
     with ExitStack() as stack:
         readers = []
         if args.on is None:
             readers = [Reader(limits) for _ in range(args.workers or num_cores())]
             stack.enter_context(readers[0])
             readers[0].start()  # while the model is loading
-        captioner = load_captioner(args)
+        captioner = load_captioner(args.model, decoding, args.engine)
         rows = journal = None
         if args.output is None:
             rows = FORMATS[args.formats[0]]
         else:
-            journal = stack.enter_context(_journal(args, captioner.name))
+            resume = args.resume or args.retry_failed
+            journal = stack.enter_context(
+                _journal(args.output, args.formats, captioner.name, resume, args.retry_failed)
+            )
 
         def todo():
             for found in find(args.paths, args.recursive, captioner.name, args.shard):
@@ -140,7 +152,10 @@ def _caption(args) -> int:
         if args.on is None:
             results = caption_files(captioner, videos, args.segments, readers)
         else:
-            job = _job(args, captioner, limits)
+            # A model a CPU, and none that takes them all; by a path that all machines know.
+            model = os.path.abspath(args.model) if os.path.isdir(args.model) else args.model
+            load = partial(load_captioner, model, decoding, args.engine, num_threads=1)
+            job = Job(load, captioner.request("", args.segments), captioner.name, limits)
             results = caption_on_ray(args.on, job, videos, args.workers, args.engine != "lite")
         stack.enter_context(closing(results))
         progress = stack.enter_context(Progress(todo))
@@ -164,23 +179,15 @@ def _caption(args) -> int:
     return SOME_FAILED if progress.failed else ALL_GOOD
 
 
-def _journal(args, model: str) -> Journal | Parts:
-    again = {"resume": args.resume or args.retry_failed, "retry_failed": args.retry_failed}
-    if not is_parts(args.output):
-        return Journal(args.output, args.formats, model, **again)
-    if args.formats != [JOURNAL]:
-        raise CaptionerError(f"{args.output}: a folder of rows; leave out --format, --formats")
-    return Parts(args.output, model, **again)
-
-
-def _job(args, captioner, limits) -> Job:
-    """What each worker of a cluster has to know, wherever it runs."""
-    model = os.path.abspath(args.model) if os.path.isdir(args.model) else args.model
-    # A model a CPU, and none that takes them all.
-    load = partial(
-        load_captioner, argparse.Namespace(**vars(args) | {"model": model, "num_threads": 1})
-    )
-    return Job(load, captioner.request("", args.segments), captioner.name, limits)
+def _journal(
+    output: Path | str, formats: list[str], model: str, resume: bool, retry_failed: bool
+) -> Journal | Parts:
+    """What writes the output: files, or a folder of part files."""
+    if not is_parts(output):
+        return Journal(output, formats, model, resume, retry_failed)
+    if formats != [JOURNAL]:
+        raise CaptionerError(f"{output}: a folder of rows; leave out --format, --formats")
+    return Parts(output, model, resume, retry_failed)
 
 
 @contextmanager
@@ -201,13 +208,14 @@ def _stop_at_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def load_captioner(args: argparse.Namespace):
-    """The `Captioner` that `args.model` names, with those options that `args` has."""
-    folder = ModelFolder.open(args.model)
-    decoding = overridden(folder.decoding, vars(args))
+def load_captioner(
+    model: str, decoding: DecodingOptions, engine: str, num_threads: int | None = None
+):
+    """`Captioner.load` without what TensorFlow writes to the terminal on its way."""
     from ..engines.programs import programs_for
     from ..pipeline import Captioner
 
-    programs = programs_for(folder, decoding, getattr(args, "engine", ENGINES[0]))
+    folder = ModelFolder.open(model)
+    programs = programs_for(folder, decoding, engine)  # which may have something to report
     with muted_stderr():
-        return Captioner.of(folder, decoding, programs, getattr(args, "num_threads", None))
+        return Captioner.of(folder, decoding, programs, num_threads)

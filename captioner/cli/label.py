@@ -1,6 +1,7 @@
 """The verb `moments label` of the `captioner` command."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -46,10 +47,10 @@ def add_label(commands):
     parser.set_defaults(run=_label)
 
 
-def load_labeller(args):
-    """The `Labeller` that `args.model` names, with those options that `args` has."""
-    folder = LabelFolder.open(args.model)
-    options = overridden(folder.labelling, vars(args))
+def load_labeller(model: str, given: Mapping[str, object]):
+    """The `Labeller` of a model folder, with those `LabellingOptions` that are given."""
+    folder = LabelFolder.open(model)
+    options = overridden(folder.labelling, given)
     with muted_stderr():
         from ..moments.labeller import Labeller
     return Labeller.load(folder.path, options)
@@ -67,7 +68,7 @@ def _label(args) -> int:
         )
     with Reader(ReadingLimits(args.time_limit, args.memory_limit)) as reader:
         reader.start()  # while the model is loading
-        label = partial(load_labeller(args).label, reader=reader)
+        label = partial(load_labeller(args.model, vars(args)).label, reader=reader)
         if args.output is None:
             failures = _print(found, label, form)
         else:

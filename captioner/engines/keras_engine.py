@@ -6,18 +6,27 @@ import numpy as np
 
 from ..caption import DecodingResult
 from ..config import DecodingOptions
+from ..vocabulary import Constraints, Vocabulary
 
 
-def search_with(model, options: DecodingOptions):
+def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None = None):
     """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
 
     Args:
         model: a `CaptionModel`.
         options: how to search.
+        vocabulary: of the model; what options demand of the words needs it.
+
+    Raises:
+        ValueError: the vocabulary lacks a word of the options.
     """
     from keras import ops
 
     from ..decoding import decode
+
+    constraints = Constraints() if vocabulary is None else vocabulary.constraints(options)
+    if vocabulary is None and (options.start_with or options.avoid or options.mention):
+        raise ValueError("expected a vocabulary for the words of the options, received: None")
 
     def search(features, sequence_length):
         memory, initial_state = model.encode(features, sequence_length)
@@ -27,7 +36,9 @@ def search_with(model, options: DecodingOptions):
             batch_size=ops.shape(features)[0],
             options=options,
             start_ids=model.start_ids(sequence_length, options.style),
-            forbidden_ids=model.style_ids,
+            prefix_ids=constraints.prefix_ids or None,
+            forbidden_ids=(*model.style_ids, *constraints.forbidden_ids),
+            required_ids=constraints.required_ids,
             attention_of=lambda state: state["attention_weights"],
             memory=memory,
         )
@@ -38,8 +49,13 @@ def search_with(model, options: DecodingOptions):
 class KerasEngine:
     """Runs encoder and search in one graph on whichever backend Keras has."""
 
-    def __init__(self, model):
+    def __init__(self, model, vocabulary: Vocabulary | None = None):
+        """Args:
+        model: a `CaptionModel`.
+        vocabulary: its words, which `start_with`, `avoid` and `mention` need.
+        """
         self.model = model
+        self.vocabulary = vocabulary
         self._search = cache(self._compile)
 
     def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
@@ -64,7 +80,7 @@ class KerasEngine:
     def _compile(self, options):
         import keras
 
-        search = search_with(self.model, options)
+        search = search_with(self.model, options, self.vocabulary)
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 

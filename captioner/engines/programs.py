@@ -230,9 +230,9 @@ def convert(folder: ModelFolder, target: Path, int8: bool = False):
     sequence_length = tf.TensorSpec((1,), tf.int32, "sequence_length")
     looking = {"features": tf.function(look).get_concrete_function(frames)}
     searching = {
-        name: tf.function(_by_name(search_with(model, options))).get_concrete_function(
-            features, sequence_length
-        )
+        name: tf.function(
+            _by_name(search_with(model, options, folder.vocabulary))
+        ).get_concrete_function(features, sequence_length)
         for name, options in functions(folder.decoding).items()
     }
     target.mkdir()

@@ -74,7 +74,7 @@ class _Module(tf.Module):
                 layer.use_cudnn = False  # or what a GPU exports, a CPU could not run
         # Not the network itself: its variables would be saved twice.
         self._look, self.size = lambda frames: backbone.traceable(frames), backbone.input_size
-        self._search = search_with(model, decoding)
+        self._search = search_with(model, decoding, folder.vocabulary)
         self._sentences = Sentences(folder.path / VOCABULARY)
         length = tf.TensorSpec((None,), tf.int32, "sequence_length")
         jpegs = tf.TensorSpec((None, None), tf.string, "jpegs")

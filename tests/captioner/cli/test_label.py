@@ -136,7 +136,7 @@ class Watched:
 def test_a_torn_video_is_labelled_again(form, tmp_path, monkeypatch):
     videos = [tmp_path / name for name in ("abc.avi", "ü.avi", "de.avi")]
     output, labeller = tmp_path / f"all.{form}", Watched()
-    monkeypatch.setattr(label, "load_labeller", lambda args: labeller)
+    monkeypatch.setattr(label, "load_labeller", lambda *_: labeller)
     arguments = ["moments", "label", *videos, "--model", "none", "-o", output, "--format", form]
     assert run(*arguments) == 0
     whole = output.read_bytes()
@@ -151,7 +151,7 @@ def test_a_torn_video_is_labelled_again(form, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(label, "load_labeller", lambda args: Watched())
+    monkeypatch.setattr(label, "load_labeller", lambda *_: Watched())
     output = tmp_path / "all.jsonl"
     for text in ('{"vid": "a.avi"}\n', '["a.avi"]\n'):
         output.write_text(text)

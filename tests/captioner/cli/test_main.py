@@ -102,6 +102,25 @@ def test_info(tiny_model, capsys):
     assert "4 regions a frame, 32 each" in out
 
 
+def test_words_to_start_with_avoid_and_mention(tiny_model, tmp_path, capsys):
+    clip = draw_shape_clip(tmp_path / "a.avi", "red", "circle")
+
+    def caption(*more):
+        status = main(["caption", str(clip), "--model", str(tiny_model), *more])
+        out, err = capsys.readouterr()
+        return json.loads(out)["caption"] if status == 0 else err
+
+    assert "white" in caption("--engine", "keras")
+    found = caption("--start-with", "A blue", "--avoid", "white", "--mention", "box")
+    assert found.startswith("A blue ")
+    assert "box" in found
+    assert "white" not in found
+    assert "lacks what to mention: zebra; choose" in caption("--mention", "zebra")
+    assert "one word at a time" in caption("--avoid", "red circle")
+    assert "no word to avoid among those" in caption("--avoid", "red", "--mention", "red")
+    assert "beam_size" in caption("--avoid", "red", "--engine", "lite")
+
+
 def test_from_python(tiny_model, tmp_path):
     from captioner import Captioner, VideoError
 
