@@ -89,8 +89,22 @@ def video(video):
         kinds=KINDS.items(),
         timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
         label_kinds=LABEL_KINDS.items(),
+        left=len(videos.to_correct(get_db())) if "correct" in request.args else None,
         can_label=config().label_model and moments.has_moments(get_db(), video),
     )
+
+
+@pages.get("/correct")
+def correct():
+    """Leads to the next video to correct, or to the one before; round and round."""
+    beside = request.args.get("after") or request.args.get("before") or ""
+    ids = videos.to_correct(get_db(), beside)
+    if not set(ids) - {beside}:
+        flash("There is no other sentence to correct.")
+        return redirect(url_for("pages.library"))
+    step = -1 if "before" in request.args else 1
+    place = (ids.index(beside) + step) % len(ids) if beside in ids else 0
+    return redirect(url_for("pages.video", video=ids[place], correct=1))
 
 
 @pages.post("/videos/delete")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import requests
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.clips import write_clip
@@ -285,6 +286,14 @@ def test_on_a_phone_sentences_are_read_whole_and_the_video_stays_in_sight(person
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def _empty(person, api):
+    """Deletes all videos, with the browser on no page that shows one."""
+    person.go("/api")
+    for video in api("GET", "/videos?per_page=200")["videos"]:
+        api("DELETE", f"/videos/{video['id']}")
+    person.complaints()
+
+
 def _drop_in(person, content, name):
     """Chooses a file, as one does without a disk."""
     person.browser.execute_script(
@@ -298,8 +307,7 @@ def _drop_in(person, content, name):
 
 
 def test_the_library_is_live(person, add, api, clip):
-    for video in api("GET", "/videos?per_page=200")["videos"]:
-        api("DELETE", f"/videos/{video['id']}")
+    _empty(person, api)
     person.go("/")
     person.see("h2", "Correct and teach")
     assert not person.all("#q")[0].is_displayed()
@@ -384,3 +392,36 @@ def test_a_file_that_cannot_be_read_is_refused_and_leaves_nothing(person, api, c
     _drop_in(person, clip, "gone.webm")
     person.see("#uploads .problem", "cannot be read")
     assert api("GET", "/videos")["total"] == before
+
+
+def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api, clip):
+    _empty(person, api)
+    ids = sorted(add(clip, f"{name}.webm") for name in "abc")  # of one score: by their ids
+    person.go("/")
+    person.click("a", "Correct one by one")
+    for number, video in enumerate(ids[:2]):
+        box = person.see("#text")
+        person.see("#left", f"{3 - number} sentence")
+        assert video in person.browser.current_url
+        assert person.browser.switch_to.active_element == box
+        person.wait(f"{PLAYER}.currentTime > 0")  # it plays by itself
+        box.send_keys(f"Number {number}.", Keys.ENTER)
+        person.wait(f"!location.href.includes('{video}')")
+    assert api("GET", f"/videos/{ids[0]}")["sentence"] == "Number 0."
+    # Out of the box, keys move along.
+    person.see("#text").send_keys(Keys.ESCAPE)
+    keys = lambda *some: ActionChains(person.browser).send_keys(*some).perform()  # noqa: E731
+    keys("?")
+    person.see("#keys", "play or pause")
+    keys(Keys.ESCAPE)
+    person.wait(f"!{PLAYER}.paused")
+    keys(Keys.SPACE)
+    person.wait(f"{PLAYER}.paused")
+    before = person.browser.execute_script(f"{PLAYER}.currentTime = 1; return 1")
+    keys(Keys.ARROW_RIGHT)
+    person.wait(f"{PLAYER}.currentTime > {before + 1}")
+    keys("e")
+    person.see("#text").send_keys("Number 2.", Keys.ENTER)
+    person.see("#notices", "no other sentence to correct")
+    assert api("GET", "/videos?corrected=true")["total"] == 3
+    assert person.complaints() == []

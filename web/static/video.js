@@ -4,6 +4,7 @@ const page = document.getElementById('video');
 const { video } = page.dataset;
 const path = `/api/v1/videos/${video}`;
 const find = (selector) => page.querySelector(selector);
+const isSeries = new URLSearchParams(location.search).has('correct'); // one after the other
 const player = find('#player'); // stays as it is, whatever is swapped around it
 
 // What is swapped: every part but one in which somebody writes; that one waits until it is left.
@@ -52,13 +53,15 @@ function edit(open) {
     find('#text').select();
   } else {
     find('#text').value = find('#text').defaultValue;
-    find('#edit').focus();
+    if (isSeries) document.activeElement.blur(); // for the keys
+    else find('#edit').focus();
     if (held) update();
   }
 }
 
 async function correct(text) {
   if (!await attempt(() => ask('PUT', `${path}/sentences/0`, { text }))) return;
+  if (isSeries && text) { location.assign(`${root}/correct?after=${video}`); return; }
   if (!find('#editor').hidden) edit(false);
   await update();
 }
@@ -120,6 +123,7 @@ const clicks = {
   '#cancel': () => attempt(() => ask('POST', `${path}/cancel`)),
   '#retry': () => attempt(() => ask('POST', `${path}/retry`)),
   '#label': () => attempt(() => ask('POST', `${path}/label`)),
+  '#help': () => document.getElementById('keys').showModal(),
   '#delete': () => document.getElementById('sure').showModal(),
 };
 page.addEventListener('click', (event) => {
@@ -136,6 +140,23 @@ document.getElementById('sure').addEventListener('close', async (event) => {
 const screen = find('#screen');
 const heat = find('#heat');
 let isUnplayable = false;
+
+const keys = {
+  e: () => find('#edit') && edit(true),
+  j: () => location.assign(`${root}/correct?after=${video}`),
+  k: () => location.assign(`${root}/correct?before=${video}`),
+  ' ': () => { if (player.paused) player.play().catch(() => {}); else player.pause(); },
+  ArrowLeft: () => { player.currentTime -= 2; },
+  ArrowRight: () => { player.currentTime += 2; },
+  '?': () => document.getElementById('keys').showModal(),
+};
+document.addEventListener('keydown', (event) => {
+  const isElsewhere = event.target.closest('input, textarea, select, button, a, summary, video, dialog');
+  if (isElsewhere || event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;
+  if (!player && [' ', 'ArrowLeft', 'ArrowRight'].includes(event.key)) return;
+  event.preventDefault();
+  keys[event.key]();
+});
 
 function seek(time) {
   if (!player) return;
@@ -364,6 +385,14 @@ if (picture) {
 }
 lay();
 begin();
+if (isSeries && find('#edit')) {
+  edit(true);
+  if (player) {
+    player.muted = true; // browsers start nothing that sounds
+    player.loop = true;
+    player.play().catch(() => {});
+  }
+}
 listen((topic, subject, state) => {
   if (topic === 'model' || subject !== video) return;
   if (topic === 'video' && state === 'deleted') location.assign(`${root}/`);

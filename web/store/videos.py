@@ -124,6 +124,17 @@ def looked_at(db: sqlite3.Connection, video: str) -> dict:
     return json.loads(caption) if caption else {"times": [], "candidates": []}
 
 
+def to_correct(db: sqlite3.Connection, beside: str = "") -> list[str]:
+    """Videos whose sentence nobody corrected, by the model's score, lowest first; and `beside`."""
+    rows = db.execute(
+        "SELECT videos.id FROM videos JOIN sentences ON sentences.video = videos.id "
+        "AND position = 0 WHERE caption IS NOT NULL AND (corrected IS NULL OR videos.id = ?) "
+        "ORDER BY json_extract(caption, '$.candidates[0].score'), videos.id",
+        (beside,),
+    )
+    return [row["id"] for row in rows]
+
+
 def correct(db: sqlite3.Connection, video: str, position: int, text: str | None) -> None:
     """Puts a person's sentence in place of the model's; None puts back the model's.
 
