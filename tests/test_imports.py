@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # begins with a name and a colon is a wing, a package of the modules that follow.
 ORDER = """
     errors config caption terminal
-    video: sampling pyav opencv files frames segments reader
+    video: sampling pixels pyav straight pictures files frames segments reader
     vocabulary cnn efficientnet backbones
     layers: recurrence cells attention sequence
     model decoding model_folder

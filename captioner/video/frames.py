@@ -1,4 +1,4 @@
-"""A file -> its frames, by whichever of PyAV and OpenCV serves."""
+"""A file -> its frames: by what its packets tell, straight through, or as a picture."""
 
 import logging
 import os
@@ -7,9 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from math import inf
-from threading import Lock
 from typing import NamedTuple
 
 import av
@@ -17,15 +15,14 @@ import cv2
 import numpy as np
 
 from ..errors import VideoError
-from .opencv import Reading, check_pixels, fit, fit_all, packet_timeline, play, read_straight
-from .pyav import Stream, Unplannable
+from .pictures import is_still, read_picture
+from .pixels import ToPixels, fit, fit_all
+from .pyav import CONVERT, Stream, Unplannable
 from .sampling import Timeline
+from .straight import Reading, packet_timeline, play, read_straight
 
 _log = logging.getLogger(__name__)
-_stderr_lock = Lock()
 
-# Pictures that may move; FFmpeg knows how many frames there are, and their times.
-_MAY_MOVE = (b"GIF8", b"\x89PNG")
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
 # upload must not do. No video begins with eight characters of text but for three formats.
 _TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
@@ -34,7 +31,6 @@ _REMEDIES = {
     IsADirectoryError: "name a video in it",
     PermissionError: "allow reading it (chmod +r)",
 }
-_CONVERT = "if it plays elsewhere, convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +103,11 @@ def read_frames(
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
     if not 0 <= start < (inf if end is None else end):
         raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
-    name, is_picture = _inspect(path)
+    is_picture = _inspect(path)
     with _in_plain_words(path):
         if is_picture:
-            return _read_picture(path, name, size)
-        return _read_stream(path, name, num_frames, size, start, inf if end is None else end)
+            return _read_picture(path, size)
+        return _read_stream(path, num_frames, size, start, inf if end is None else end)
 
 
 def read_frames_at(
@@ -130,24 +126,23 @@ def read_frames_at(
     Raises:
         VideoError: as for `read_frames`.
     """
-    name, is_picture = _inspect(path)
+    is_picture = _inspect(path)
     wanted = np.asarray(times, float)
     with _in_plain_words(path):
         if is_picture:
-            return np.repeat(_read_picture(path, name, size).frames, len(wanted), axis=0)
+            return np.repeat(_read_picture(path, size).frames, len(wanted), axis=0)
         try:
-            with Stream(name) as stream:
-                check_pixels(path, stream.width, stream.height)
+            with Stream(path) as stream:
                 chosen = np.unique(stream.timeline.nearest(wanted))
                 found = fit_all(stream.frames(chosen), size)
         except (av.FFmpegError, Unplannable) as err:
             _log.debug("%s: read straight through: %s", path, err)
-            timeline = packet_timeline(path, name)
+            timeline = packet_timeline(path)
             chosen = np.unique(timeline.nearest(wanted))
-            by_index = fit_all(Reading(path, name).frames(chosen), size)
+            by_index = fit_all(Reading(path).frames(chosen), size)
             found = {timeline.times[index]: frame for index, frame in by_index.items()}
     if not found:
-        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+        raise VideoError(f"{path}: no frame in it can be decoded; {CONVERT}")
     nearest = Timeline(np.array(list(found)), 0.0).nearest(wanted)
     return np.stack(list(found.values()))[nearest]
 
@@ -169,34 +164,33 @@ def read_steadily(
     """
     if not 0 < step < inf:
         raise ValueError(f"expected step > 0 seconds, received: {step=}")
-    name, is_picture = _inspect(path)
+    is_picture = _inspect(path)
     with _in_plain_words(path):
         if is_picture:
-            clip = _read_picture(path, name, size)
+            clip = _read_picture(path, size)
             yield Sample(0.0, clip.frames[0], 0.0)
             return
         last = -1.0
-        for time, frame, duration in _steadily(path, name, step):
+        for time, frame, duration in _steadily(path, step):
             if time > last:  # what was read by packets comes again where that broke off
                 size = size or frame.shape[:2]
                 yield Sample(time, fit(frame, size), duration)
                 last = time
         if last < 0:
-            raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+            raise VideoError(f"{path}: no frame in it can be decoded; {CONVERT}")
 
 
-def _steadily(path, name: str, step: float) -> Iterator[tuple[float, np.ndarray, float]]:
+def _steadily(path, step: float) -> Iterator[tuple[float, np.ndarray, float]]:
     try:
-        with Stream(name) as stream:
-            check_pixels(path, stream.width, stream.height)
+        with Stream(path) as stream:
             duration = stream.timeline.duration
             chosen = stream.near(stream.timeline.every(step), step / 2)
             yield from ((*found, duration) for found in stream.frames(chosen))
             return
     except (av.FFmpegError, Unplannable) as err:
         _log.debug("%s: read straight through: %s", path, err)
-    times, duration = timeline = packet_timeline(path, name)
-    for index, frame in Reading(path, name).frames(timeline.every(step)):
+    times, duration = timeline = packet_timeline(path)
+    for index, frame in Reading(path).frames(timeline.every(step)):
         yield float(times[index]), frame, duration
 
 
@@ -223,49 +217,43 @@ def stream_frames(
     """
     if not fps > 0:
         raise ValueError(f"expected fps > 0, received: fps={fps!r}")
-    name, is_picture = _inspect(path)
+    is_picture = _inspect(path)
     with _in_plain_words(path):
         if is_picture:
-            yield 0.0, _read_picture(path, name, size).frames[0]
+            yield 0.0, _read_picture(path, size).frames[0]
             return
-        taken = 0
-        for time, retrieve in play(path, name):
+        taken, to_pixels = 0, ToPixels()
+        for time, decoded in play(path):
             # Times of frames are rounded, to milliseconds at worst.
             if taken / fps > time + 1e-3:
                 continue
-            decoded, frame = retrieve()
-            if not decoded:
-                continue
+            frame = to_pixels(decoded)
             size = size or frame.shape[:2]
             frame = fit(frame, size)
             while taken / fps <= time + 1e-3:
                 yield taken / fps, frame
                 taken += 1
         if not taken:
-            raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+            raise VideoError(f"{path}: no frame in it can be decoded; {CONVERT}")
 
 
-def _inspect(path) -> tuple[str, bool]:
-    """Returns the name to give to decoders, and whether it is a picture that stands still."""
-    _quieten()
+def _inspect(path) -> bool:
+    """Whether a file that can be read is a picture that stands still."""
     head = _read_head(path)
-    # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
-    name = os.path.abspath(path)
     with _in_plain_words(path):
-        is_picture = cv2.haveImageReader(name)
-        if is_picture and head.startswith(_MAY_MOVE):
-            is_picture = packet_timeline(path, name).times.size < 2
-    return name, is_picture
+        return is_still(path, head)
 
 
 @contextmanager
 def _in_plain_words(path) -> Iterator[None]:
     try:
         yield
-    except cv2.error as err:
-        if err.code == cv2.Error.STS_NO_MEM:
+    except (MemoryError, cv2.error) as err:
+        if isinstance(err, MemoryError) or err.code == cv2.Error.STS_NO_MEM:
             raise VideoError(f"{path}: needs more memory than there is; make it smaller") from err
-        raise VideoError(f"{path}: cannot be read as a video or picture; {_CONVERT}") from err
+        raise VideoError(f"{path}: cannot be read as a video or picture; {CONVERT}") from err
+    except av.FFmpegError as err:
+        raise VideoError(f"{path}: cannot be decoded ({err.strerror}); {CONVERT}") from err
 
 
 def _read_head(path) -> bytes:
@@ -285,31 +273,26 @@ def _read_head(path) -> bytes:
     return head
 
 
-def _read_picture(path, name: str, size) -> Clip:
-    with _muted_stderr():
-        frame = cv2.imread(name)
-    if frame is None:
-        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
-    return Clip(fit(frame, size)[np.newaxis], np.zeros(1), 0.0)
+def _read_picture(path, size) -> Clip:
+    return Clip(fit(read_picture(path), size)[np.newaxis], np.zeros(1), 0.0)
 
 
-def _read_stream(path, name: str, num_frames: int, size, start: float, end: float) -> Clip:
+def _read_stream(path, num_frames: int, size, start: float, end: float) -> Clip:
     """Reads what is needed where packets tell it, else everything."""
     try:
-        with Stream(name) as stream:
+        with Stream(path) as stream:
             timeline = stream.timeline
-            check_pixels(path, stream.width, stream.height)
             _check_start(path, timeline, start)
             chosen = timeline.choose(num_frames, start, end)
             reach = (min(end, timeline.duration) - start) / len(chosen) / 2
             found = fit_all(stream.frames(stream.near(chosen, reach)), size)
     except (av.FFmpegError, Unplannable) as err:
         _log.debug("%s: read straight through: %s", path, err)
-        timeline, found = read_straight(path, name, num_frames, size, start, end)
+        timeline, found = read_straight(path, num_frames, size, start, end)
         if len(timeline.times):
             _check_start(path, timeline, start)
     if not found:
-        raise VideoError(f"{path}: no frame in it can be decoded; {_CONVERT}")
+        raise VideoError(f"{path}: no frame in it can be decoded; {CONVERT}")
     times = np.array(list(found))
     return Clip(np.stack(list(found.values())), times, min(end, timeline.duration) - start)
 
@@ -319,26 +302,3 @@ def _check_start(path, timeline: Timeline, start: float):
         raise VideoError(
             f"{path}: is over after {timeline.duration:.1f} s; name a stretch that begins before"
         )
-
-
-@cache
-def _quieten():
-    """Silences OpenCV, once; what users set stands."""
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-@contextmanager
-def _muted_stderr() -> Iterator[None]:
-    """libjpeg and libpng write to file descriptor 2 past every setting, so it is turned away.
-
-    This holds for the whole process, hence only for the milliseconds that a picture takes.
-    """
-    with _stderr_lock, open(os.devnull, "wb") as nowhere:
-        kept = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

@@ -1,13 +1,17 @@
 """A video -> some of its frames, and little else of it decoded: keyframes, and what leads from
 one to a frame that is wanted (PyAV)."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from typing import Self
 
 import av
 import numpy as np
+from av.stream import Disposition
 
+from ..errors import VideoError
+from .pixels import ToPixels, check_pixels
 from .sampling import Timeline, move_to_keyframes
 
 # Demuxers that read the one file they are given. Left out are those that follow a text to other
@@ -19,7 +23,97 @@ DEMUXERS = (
 # Not a word to the network, nor to another file, whatever a container says.
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
+CONVERT = "if it plays elsewhere, convert it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+_UNFINISHED = (
+    "was never finished, or not copied whole: the index at its end (moov) is missing; copy or "
+    "record it again, or have its recorder repair it"
+)
+
+# Covers, previews of a player's bar, and what only makes sense together with another stream.
+_BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
+# Whose decoders heed at any packet that frames to which none refers may be left out. Others read
+# that once (libdav1d), or never.
+_SKIP = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
+# Whose files are found the same again at a seek to the beginning.
+_INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf"}
+
 av.logging.set_level(None)
+
+
+def open_video(path: str | os.PathLike) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Opens a file, and chooses the pictures that a player would show.
+
+    Raises:
+        VideoError: FFmpeg cannot read it, or it holds no pictures.
+    """
+    try:
+        container = _open(path)
+    except av.FFmpegError as err:
+        if isinstance(err, OSError) and not os.path.isfile(path):
+            raise VideoError(f"{path}: {err.strerror}; check the path") from err
+        why = _UNFINISHED if _is_unfinished(path) else f"no frame in it can be decoded; {CONVERT}"
+        raise VideoError(f"{path}: {why}") from err
+    try:
+        stream = _main_stream(path, container)
+        check_pixels(path, stream.codec_context.width, stream.codec_context.height)
+    except BaseException:
+        container.close()
+        raise
+    # One file, one core: other files wait for the others.
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    return container, stream
+
+
+def _open(path) -> av.container.InputContainer:
+    # FFmpeg takes what stands before a colon for a protocol unless the path is absolute.
+    return av.open(os.path.abspath(path), options=OPTIONS, metadata_errors="replace")
+
+
+def _main_stream(path, container) -> av.VideoStream:
+    known = [stream for stream in container.streams.video if stream.codec_context is not None]
+    if not known:
+        if container.streams.video:
+            raise VideoError(f"{path}: its pictures are in a format not known here; {CONVERT}")
+        if not container.streams and _is_unfinished(path):
+            raise VideoError(f"{path}: {_UNFINISHED}")
+        what = "sound only" if container.streams.audio else "no pictures"
+        raise VideoError(f"{path}: holds {what}; name a video or a picture")
+    tiles = [s for s in known if s.disposition & Disposition.dependent and s.frames == 1]
+    if len(tiles) > 1:
+        raise VideoError(
+            f"{path}: a photo in {len(tiles)} tiles (HEIC), which are not put together here; "
+            "save it as JPEG first: heif-convert INPUT OUTPUT.jpg"
+        )
+
+    def shown_first(stream):
+        context = stream.codec_context
+        beside = bool(stream.disposition & _BESIDE)
+        default = bool(stream.disposition & Disposition.default)
+        return not beside, default, stream.frames != 1, context.width * context.height
+
+    return max(known, key=shown_first)
+
+
+def _is_unfinished(path) -> bool:
+    """Whether the index is missing that recorders write at the end of an MP4."""
+    boxes = list(_boxes(path))
+    return bool(boxes) and boxes[0][0] == b"ftyp" and (b"moov", True) not in boxes
+
+
+def _boxes(path) -> Iterator[tuple[bytes, bool]]:
+    """The kinds of the boxes that a file of the MP4 family consists of, and which are whole."""
+    with open(path, "rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        place = 0
+        while place < end and len(head := file.read(16)) >= 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if size == 1:  # it stands behind, in 64 bits
+                size = int.from_bytes(head[8:], "big")
+            if size < 8:  # all the rest
+                size = end - place
+            place += size
+            yield kind, place <= end
+            file.seek(place)
 
 
 class Unplannable(Exception):
@@ -31,16 +125,16 @@ class Stream:
 
     Attributes:
         timeline: of the frames, in the order of showing.
-        width: of a frame, pixels, before it is turned.
-        height: likewise.
 
     Raises:
+        VideoError: FFmpeg cannot read the file, or it holds no pictures.
         Unplannable: packets without a time, or two with the same.
-        av.FFmpegError: FFmpeg cannot read the file.
+        av.FFmpegError: a packet is damaged.
     """
 
-    def __init__(self, name: str):
-        self._container = av.open(name, options=OPTIONS, metadata_errors="replace")
+    def __init__(self, path: str | os.PathLike):
+        self._path = path
+        self._container, self._video = open_video(path)
         try:
             self._list_packets()
         except BaseException:
@@ -57,19 +151,17 @@ class Stream:
         self.close()
 
     def _list_packets(self):
-        streams = self._container.streams.video
-        if not streams or streams[0].codec_context is None:
-            raise Unplannable("no video in a known format")
-        self._video = streams[0]
-        # Threads would win little where most packets are skipped, and other files wait.
-        self._video.thread_type = "NONE"
-        self.width, self.height = self._video.codec_context.width, self._video.codec_context.height
         stamps, is_key, hidden = array("q"), bytearray(), bytearray()
+        decoded_at = None
         for packet in self._container.demux(self._video):
             if not packet.size:  # the last one, which only says that there is no more
                 break
             if packet.pts is None:
                 raise Unplannable("a packet without a time")
+            if packet.dts is not None:
+                if decoded_at is not None and packet.dts < decoded_at:
+                    raise Unplannable("the clock begins anew")
+                decoded_at = packet.dts
             stamps.append(packet.pts)
             is_key.append(packet.is_keyframe)
             hidden.append(packet.is_discard)
@@ -104,7 +196,7 @@ class Stream:
             chosen: indices into the timeline, rising, no two the same.
 
         Yields:
-            Its time in seconds from the first frame, and the frame: BGR, uint8,
+            Its time in seconds from the first frame, and the frame: RGB, uint8,
             `(height, width, 3)`, turned the way a person sees it.
 
         Raises:
@@ -113,7 +205,7 @@ class Stream:
         """
         packets = self._packets[chosen]
         times = dict(zip(self._stamps[packets].tolist(), self.timeline.times[chosen].tolist()))
-        found = 0
+        found, to_pixels = 0, ToPixels()
         for frame in self._decode(packets):
             time = times.get(frame.pts)
             if time is None:
@@ -121,18 +213,18 @@ class Stream:
             if frame.is_corrupt:
                 raise Unplannable("a damaged frame")
             found += 1
-            pixels = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90))
-            yield time, np.ascontiguousarray(pixels)
+            yield time, to_pixels(frame)
         if found < len(times):
             raise Unplannable("fewer frames than packets")
 
     def _decode(self, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
         """Feeds the decoder the wanted packets and what they are built upon."""
+        self._rewind()
         decoder = self._video.codec_context
+        may_skip = decoder.name in _SKIP
         needed = self._needed(wanted)
         exact = np.zeros(len(needed), bool)
         exact[wanted] = True
-        self._container.seek(int(self._stamps.min()), stream=self._video)
         skipped = False
         packets = (packet for packet in self._container.demux(self._video) if packet.size)
         for place, packet in zip(range(wanted.max() + 1), packets):
@@ -146,9 +238,18 @@ class Stream:
                 decoder.flush_buffers()
                 skipped = False
             # On the way only frames are decoded that others refer to.
-            decoder.skip_frame = "DEFAULT" if exact[place] else "NONREF"
+            if may_skip:
+                decoder.skip_frame = "DEFAULT" if exact[place] else "NONREF"
             yield from decoder.decode(packet)
         yield from decoder.decode(None)
+
+    def _rewind(self):
+        """Makes the packets come again from the first one."""
+        if self._container.format.name in _INDEXED:
+            self._container.seek(int(self._stamps.min()), stream=self._video)
+        else:
+            self.close()
+            self._container, self._video = open_video(self._path)
 
     def _needed(self, wanted: np.ndarray) -> np.ndarray:
         """Which packets have to be decoded for the wanted ones: bool, `(num_packets,)`."""

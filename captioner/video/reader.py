@@ -162,8 +162,6 @@ class Reader:
 
 # One file, one core: other files wait for the others. Buffers of a thread cost address space.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | {
-    "OPENCV_FFMPEG_THREADS": "1",
-    "OPENCV_IO_MAX_IMAGE_PIXELS": str(8192 * 8192),
     # Big buffers go back to the system when they are freed, and memory stays flat.
     "MALLOC_MMAP_THRESHOLD_": "131072",
 }

@@ -6,6 +6,43 @@ from typing import NamedTuple
 import numpy as np
 
 FALLBACK_FPS = 25.0
+# Seconds between two frames that are no pause but a clock that was set meanwhile: a camera may
+# give its first frames the time 0 and the next ones that of day.
+_JUMP, _JUMP_AT_FIRST, _FIRST_FRAMES = 12 * 3600.0, 3600.0, 3
+# A time that goes back by less is out of order; by more, the clock began anew.
+_ANEW = 1.0  # seconds
+
+
+def usable_rate(fps: float | None) -> float:
+    """Frames a second as a header says, and 25 where that is of no use."""
+    return float(fps) if fps and 0.01 <= fps <= 1000 else FALLBACK_FPS
+
+
+class Clock:
+    """Times of frames as they come, from timestamps that may jump, begin anew or be missing."""
+
+    def __init__(self, fps: float):
+        self._step, self._count, self._offset, self._last = 1 / usable_rate(fps), 0, 0.0, 0.0
+
+    def tell(self, stamp: float) -> float:
+        """The time of the next frame, seconds from the first one, later than any before."""
+        if self._count == 0:
+            self._offset = stamp if np.isfinite(stamp) else 0.0
+        else:
+            time = stamp - self._offset
+            following = self._last + self._step
+            anew = self._last - time > _ANEW
+            jumps = time - self._last > max(_longest_pause(self._count), 100 * self._step)
+            if np.isfinite(time) and (anew or jumps):
+                self._offset = stamp - following
+            self._last = following if anew or jumps or not time > self._last else time
+        self._count += 1
+        return self._last
+
+
+def _longest_pause(count):
+    """Seconds that may lie before a frame that so many came before."""
+    return np.where(np.asarray(count) <= _FIRST_FRAMES, _JUMP_AT_FIRST, _JUMP)
 
 
 class Timeline(NamedTuple):
@@ -24,14 +61,28 @@ class Timeline(NamedTuple):
     def of(cls, stamps: np.ndarray, fps: float) -> "Timeline":
         """A timeline of timestamps `(num_frames,)` in seconds, in the order of showing.
 
-        If they are unusable (not finite, going backwards, or all the same), frames are spaced
-        by the frame rate, and by 25 a second if that is unusable too.
+        A clock that jumps, or begins anew in the middle (parts that were put together), goes on
+        as if nothing had happened; a missing timestamp (NaN) is that of the frame before and a
+        usual step. If they are unusable otherwise (most of them missing, out of order, or all
+        the same), frames are spaced by the frame rate, and by 25 a second if that is unusable.
         """
-        rises = np.isfinite(stamps).all() and (np.diff(stamps) >= 0).all()
-        fps = fps if 0.01 <= fps <= 1000 else FALLBACK_FPS
-        if not rises or np.ptp(stamps[[0, -1]] if len(stamps) else 0) == 0:
-            stamps = np.arange(len(stamps)) / fps
-        times = stamps - stamps[:1]
+        stamps, fps = np.asarray(stamps, float), usable_rate(fps)
+        steps = np.diff(stamps)
+        rising = steps[steps > 0]
+        known = np.isfinite(steps)
+        if (
+            not rising.size
+            or 2 * known.sum() < len(steps)
+            or ((steps >= -_ANEW) & (steps < 0)).any()
+        ):
+            times = np.arange(len(stamps)) / fps
+        else:
+            usual = np.median(rising) if rising.size > 2 else 1 / fps
+            jumps = steps > np.maximum(_longest_pause(np.arange(1, len(stamps))), 100 * usual)
+            wrong = ~known | (steps < 0) | jumps
+            steps = np.where(wrong, usual, steps)
+            whole = np.concatenate(([0.0], np.cumsum(steps)))
+            times = whole if wrong.any() else stamps - stamps[0]
         last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
         return cls(times, float(times[-1] + last) if len(times) else 0.0)
 
@@ -39,7 +90,8 @@ class Timeline(NamedTuple):
         """Spreads frames evenly over a stretch of time.
 
         The stretch is cut into equal parts, and the frame on screen in the middle of each is
-        taken; where that would be one frame twice, a neighbour is.
+        taken; where that would be one frame twice, as in a pause, the others are spread over
+        what else there is.
 
         Returns:
             Indices, all different and rising, of at most `num_frames` frames that begin in
@@ -53,6 +105,9 @@ class Timeline(NamedTuple):
         end = min(end, self.duration)
         middles = start + (order + 0.5) * ((end - start) / max(count, 1))
         on_screen = np.searchsorted(self.times, middles, side="right") - 1
+        if count > 1 and (np.diff(on_screen) == 0).any():
+            borders = np.concatenate(([start], self.times[first + 1 : stop], [end]))
+            on_screen = first + _spread(np.diff(borders), count)
         rising = np.maximum.accumulate(on_screen - order) + order
         return np.clip(rising, first + order, stop - count + order)
 
@@ -63,9 +118,28 @@ class Timeline(NamedTuple):
 
     def every(self, step: float) -> np.ndarray:
         """Indices, rising, of the frames on screen in the middle of each `step` seconds."""
-        middles = np.arange(step / 2, max(self.duration, step), step)
-        on_screen = np.searchsorted(self.times, middles, side="right") - 1
-        return np.unique(on_screen[on_screen >= 0])
+        borders = np.append(self.times, max(self.duration, step))
+        before = np.ceil(borders / step - 0.5)  # middles before each border
+        return np.flatnonzero(np.diff(before) > 0)
+
+
+def _spread(lasts: np.ndarray, count: int) -> np.ndarray:
+    """Spreads choices evenly over frames, of which none counts for more than one choice.
+
+    Args:
+        lasts: seconds that each frame is on screen, `(num_frames,)`.
+        count: of the choices, at most `num_frames`.
+
+    Returns:
+        Indices `(count,)`.
+    """
+    longest = np.sort(lasts)[::-1]
+    rest = longest.sum() - np.concatenate(([0.0], np.cumsum(longest)[: count - 1]))
+    share = rest / (count - np.arange(count))  # of a choice, when so many of the longest get one
+    share = share[np.argmax(longest[:count] <= share)]
+    ends = np.cumsum(np.minimum(lasts, share))
+    middles = (np.arange(count) + 0.5) * (ends[-1] / count)
+    return np.searchsorted(ends, middles, side="right").clip(max=len(lasts) - 1)
 
 
 def move_to_keyframes(

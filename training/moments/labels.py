@@ -16,8 +16,8 @@ import numpy as np
 from captioner.errors import DatasetError, VideoError
 from captioner.moments.segments import BACKGROUND
 from captioner.video import find_videos
-from captioner.video.opencv import frame_rate
 from captioner.video.sampling import FALLBACK_FPS
+from captioner.video.straight import frame_rate
 
 from .metrics import runs
 

@@ -298,7 +298,7 @@ def _playlist(path):
         (_empty, "the file is empty"),
         (_text, "this is text"),
         (_noise, "convert it"),
-        (_cut_mp4, "convert it"),
+        (_cut_mp4, "never finished"),
         (_playlist, "this is text"),
     ],
 )

@@ -1,0 +1,96 @@
+"""A decoded frame -> pixels: its colours, the way it is turned, its size."""
+
+import os
+import struct
+from collections.abc import Iterable
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+
+from ..errors import VideoError
+
+MAX_PIXELS = 8192 * 8192  # of a frame
+
+# Of the H.273 matrices that FFmpeg's converter refuses: this one has simple sums of its own, and
+# of the others, all of wide gamut, BT.2020's is near.
+_YCGCO, _BT2020, _UNSPECIFIED = 8, 9, 2
+
+
+def check_pixels(path: str | os.PathLike, width: int, height: int):
+    """Refuses frames that are too large to hold.
+
+    Raises:
+        VideoError: a frame has more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: has frames of {width} x {height} pixels, and more than "
+            f"{MAX_PIXELS / 1e6:.0f} million pixels are not read; make it smaller: "
+            "ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT, with the suffix that it has"
+        )
+
+
+class ToPixels:
+    """Makes pixels of the frames of one video."""
+
+    def __init__(self):
+        self._matrix: tuple[int, ...] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as a person sees it, upright: RGB, uint8, `(height, width, 3)`.
+
+        Raises:
+            av.FFmpegError: it has a format that cannot be converted.
+        """
+        if self._matrix is None:
+            # Asked of one frame only: to ask keeps a frame in memory until garbage is collected.
+            matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+            self._matrix = struct.unpack("=9i", bytes(matrix)[:36]) if matrix else ()
+        try:
+            # More threads would each take address space, of which a reader has only so much.
+            pixels = frame.to_ndarray(format="rgb24", threads=1)
+        except (av.FFmpegError, ValueError):
+            pixels = _from_rare_colours(frame)
+        if self._matrix:
+            pixels = _upright(pixels, self._matrix)
+        return np.ascontiguousarray(pixels)
+
+
+def _from_rare_colours(frame: av.VideoFrame) -> np.ndarray:
+    if frame.colorspace != _YCGCO:
+        frame.colorspace = _BT2020
+        return frame.to_ndarray(format="rgb24", threads=1)
+    frame.colorspace = _UNSPECIFIED
+    planes = frame.to_ndarray(format="yuv444p", threads=1).astype(np.int16)
+    luma, green, orange = planes[0], planes[1] - 128, planes[2] - 128
+    rest = luma - green
+    return np.stack([rest + orange, luma + green, rest - orange], -1).clip(0, 255).astype(np.uint8)
+
+
+def _upright(pixels: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    """Turns and mirrors as a display matrix says."""
+    # Of a place (x, y) of the picture: x' = a x + c y, y' = b x + d y.
+    a, b, _, c, d, *_ = matrix
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    if a < 0:
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if d < 0 else pixels
+
+
+def fit_all(found: Iterable[tuple[float, np.ndarray]], size) -> dict[float, np.ndarray]:
+    """Frames of one size, by what they came with."""
+    fitted = {}
+    for key, frame in found:
+        size = size or frame.shape[:2]  # a stream may change its size on the way
+        fitted[key] = fit(frame, size)
+    return fitted
+
+
+def fit(frame: np.ndarray, size) -> np.ndarray:
+    """Returns a frame squashed to `size`, `(height, width)`, where given."""
+    if size is None or tuple(size) == frame.shape[:2]:
+        return frame
+    return cv2.resize(frame, tuple(size)[::-1], interpolation=cv2.INTER_AREA)
