@@ -34,7 +34,7 @@ class Journal:
         self,
         output: Path,
         formats: Iterable[str],
-        model: str,
+        model: str | None,
         resume: bool = False,
         retry_failed: bool = False,
     ):
@@ -44,7 +44,8 @@ class Journal:
             output: the file to write, where there is one format; else each gets its own suffix.
                 Formats that have a file for each video make it a folder.
             formats: of `FORMATS`.
-            model: the model whose captions are written, as they name it.
+            model: the model whose captions are written, as they name it; None where that is not
+                known, as on a server, and those of any model count as done.
             resume: goes on with what an earlier run has written; otherwise that is replaced.
             retry_failed: forgets the failures of an earlier run.
 
@@ -235,11 +236,11 @@ def _open(path: Path) -> io.FileIO:
     return io.FileIO(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "w")
 
 
-def _resume(journal: RowsFile, model: str, retry_failed: bool) -> np.ndarray:
+def _resume(journal: RowsFile, model: str | None, retry_failed: bool) -> np.ndarray:
     """Drops a torn last row and those to be written anew; digests of the videos that are done."""
     done, stale = array("Q"), array("Q")
     for number, result in enumerate(journal.resume(from_json)):
-        if result.model != model:
+        if model is not None and result.model != model:
             continue
         if is_stale(result, retry_failed):
             stale.append(number)

@@ -1,17 +1,18 @@
-"""The verb `serve`, and the option `--server` of `caption`."""
+"""The verbs `serve` and `upload` of the `captioner` command."""
 
 import argparse
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import fields
 from pathlib import Path
 
 from captioner.caption import Failure
 from captioner.errors import CaptionerError
-from captioner.model_folder import DEFAULT_MODEL
+from captioner.journal import JOURNAL, Journal
 from captioner.output import FORMATS
-from captioner.terminal import ALL_GOOD, SOME_FAILED
+from captioner.terminal import ALL_GOOD, SOME_FAILED, printable
+from captioner.video import SUFFIXES
 
 from .config import WebConfig
 
@@ -19,7 +20,7 @@ TOKEN = "CAPTIONER_TOKEN"
 
 
 def add_serve(commands):
-    """Adds `captioner serve`, and `--server` to `captioner caption`."""
+    """Adds `captioner serve`."""
     parser = commands.add_parser(
         "serve",
         help="open a page for videos and their captions",
@@ -47,12 +48,28 @@ def add_serve(commands):
     add("--keep-days", type=float, metavar="DAYS", help="delete older ones that nobody corrected")
     parser.set_defaults(run=_serve)
 
-    caption = commands.choices["caption"]
-    caption.add_argument(
-        "--server", metavar="URL", help=f"let a running server do it (its token: ${TOKEN})"
+
+def add_upload(commands):
+    """Adds `captioner upload`."""
+    parser = commands.add_parser(
+        "upload",
+        help="caption videos on a running server",
+        description="Uploads videos to a running captioner serve, waits for their captions and "
+        "writes the rows that captioner caption writes. The server's model is used, and nothing "
+        f"is kept there. If the server asks for a token, it is taken from ${TOKEN}.",
+        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage, "
+        "130 interrupted.",
     )
-    here = caption.get_default("run")
-    caption.set_defaults(run=lambda args: _caption_there(args) if args.server else here(args))
+    add = parser.add_argument
+    add("url", metavar="URL", help="of the server, such as http://192.168.1.5:8080")
+    add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
+    add("--formats", nargs="+", choices=FORMATS, help="several at once, as for caption")
+    add("--recursive", action="store_true", help="search folders in folders too")
+    add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
+    add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
+    parser.set_defaults(run=_upload, formats=[JOURNAL])
 
 
 def _serve(args) -> int:
@@ -72,30 +89,45 @@ def _serve(args) -> int:
     return ALL_GOOD
 
 
-def _caption_there(args) -> int:
+def _upload(args) -> int:
     from .client import caption_on_server
 
-    if args.model != DEFAULT_MODEL or args.beam_size is not None:
-        raise CaptionerError(
-            "--server captions with the server's own model; leave out --model and --beam-size"
+    resume = args.resume or args.retry_failed
+    if resume and args.output is None:
+        raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
+    if len(args.formats) > 1 and args.output is None:
+        raise CaptionerError("several formats need files; name them: -o FILE")
+    rows, captioned, failed = FORMATS[args.formats[0]], 0, 0
+    with ExitStack() as stack:
+        journal = None
+
+        def begin():
+            return stack.enter_context(
+                Journal(args.output, args.formats, None, resume, args.retry_failed)
+            )
+
+        if resume:
+            journal = begin()
+        results = caption_on_server(
+            args.url, args.paths, os.environ.get(TOKEN), args.recursive, journal or ()
         )
-    rows = FORMATS[args.formats[0]]
-    if len(args.formats) > 1 or not rows.one_file:
-        raise CaptionerError("--server writes one file of one format, not srt or vtt")
-    status = ALL_GOOD
-    try:
-        output = open(args.output, "w", encoding="utf-8") if args.output else None  # noqa: SIM115
-    except OSError as err:
-        raise CaptionerError(f"{args.output}: cannot be written: {err.strerror}") from err
-    with output or nullcontext(sys.stdout) as out:
-        if rows.header:
-            print(rows.header, file=out)
-        token = os.environ.get(TOKEN)
-        for result in caption_on_server(args.server, args.paths, token, args.recursive):
-            print(rows.write(result), file=out, flush=True)
-            if isinstance(result, Failure):
-                status = SOME_FAILED
-    return status
+        stack.enter_context(closing(results))
+        for result in results:
+            if args.output is None:
+                if rows.header and not captioned + failed:
+                    print(rows.header)
+                print(printable(rows.write(result)), flush=True)
+            else:
+                # An earlier file is only replaced when there is something to write.
+                journal = journal or begin()
+                journal.write(result)
+            failed += isinstance(result, Failure)
+            captioned += not isinstance(result, Failure)
+        if args.output is not None:
+            before = journal.num_before if journal else 0
+            told = f"{captioned} captioned, {failed} failed, {before} done before"
+            print(f"captioner: {told}", file=sys.stderr)
+    return SOME_FAILED if failed else ALL_GOOD
 
 
 def _bytes(text: str) -> int:

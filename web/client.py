@@ -1,49 +1,95 @@
-"""Captions by a running server."""
+"""HTTP client: videos to a running server, captions back."""
 
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import requests
 
 from captioner.caption import Candidate, Caption, Failure
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, VideoError
 from captioner.video import find_videos
 
+AHEAD = 16  # videos that are sent before the first of them has its caption
 _PIECE = 4 * 2**20  # bytes
 _PATIENCE = 120.0  # seconds that the server may be away
 _TIMEOUT = 60.0  # seconds for one answer
 
 
 def caption_on_server(
-    url: str, paths: Iterable[str | Path], token: str | None = None, recursive: bool = False
+    url: str,
+    paths: Iterable[str | Path],
+    token: str | None = None,
+    recursive: bool = False,
+    done: Container[str] = (),
 ) -> Iterator[Caption | Failure]:
-    """Sends videos to a server, waits, and yields what it says, in their order.
+    """Uploads videos to a server, waits for their captions, and yields these in order.
 
-    All are sent before the first is waited for, so that the server always has work. They are
-    deleted there when their captions are here.
+    Some are sent ahead, so that the server always has work. They are deleted there when their
+    captions are here, or when nobody waits for them any more.
 
     Args:
         url: of the server, `http://127.0.0.1:8080`.
         paths: files, and folders of videos.
         token: of the server, if it asks for one.
         recursive: search folders in folders too.
+        done: paths to leave out.
 
     Raises:
         CaptionerError: the server cannot be reached, or does not let us in.
     """
     server = _Server(url, token)
     server.ask("GET", "/videos?per_page=1")  # is it there, and does it let us in?
-    files = [file for path in paths for file in _files(path, recursive)]
-    sent = [(file, server.send(Path(file))) for file in files]
-    for file, video in sent:
-        yield (
-            Failure(file, video, "") if isinstance(video, _Refused) else server.result(file, video)
-        )
+    files = (file for path in paths for file in _files(path, recursive))
+    files = (file for file in files if isinstance(file, Failure) or file not in done)
+    sent: deque[tuple[str | Failure, str]] = deque()
+    try:
+        while True:
+            for file in islice(files, AHEAD - len(sent)):
+                sent.append((file, "" if isinstance(file, Failure) else server.send(Path(file))))
+            if not sent:
+                return
+            file, video = sent[0]
+            if isinstance(file, Failure):
+                result = file
+            elif isinstance(video, _Refused):
+                result = _with_facts(Failure(file, video, ""))
+            else:
+                result = _with_facts(server.result(file, video))
+            sent.popleft()
+            yield result
+    finally:
+        server.forget(video for _, video in sent if video and not isinstance(video, _Refused))
 
 
-def _files(path, recursive):
-    return map(str, find_videos(path, recursive)) if Path(path).is_dir() else [str(path)]
+def _files(path, recursive) -> Iterator[str | Failure]:
+    if not Path(path).is_dir():
+        yield str(path)
+        return
+    empty = True
+    try:
+        for video in find_videos(path, recursive):
+            empty = False
+            yield str(video)
+    except VideoError as err:
+        yield Failure(str(path), str(err), "")
+        return
+    if empty:
+        deeper = "" if recursive else "; --recursive searches the folders in it too"
+        yield Failure(str(path), f"{path}: holds no video or picture{deeper}", "")
+
+
+def _with_facts(result: Caption | Failure) -> Caption | Failure:
+    """Size and time of the file, by which a later run sees whether it has changed."""
+    try:
+        found = os.stat(result.video)
+    except OSError:  # it has none, and the result says so
+        return result
+    return replace(result, size=found.st_size, modified=found.st_mtime)
 
 
 class _Refused(str):
@@ -126,6 +172,14 @@ class _Server:
         )
         times = tuple(given["times"])
         return Caption(path, candidates, given["duration"], given["model"], times)
+
+    def forget(self, videos):
+        """Deletes videos as far as the server answers at once; it is asked on the way out."""
+        for video in videos:
+            try:
+                self.session.delete(f"{self.url}/api/v1/videos/{video}", timeout=5)
+            except requests.RequestException:  # what ended the upload is what matters
+                return
 
     def _problem(self, answer):
         try:

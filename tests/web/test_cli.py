@@ -1,4 +1,4 @@
-"""`captioner serve` and `captioner caption --server`, through the command."""
+"""`captioner serve` and `captioner upload`, through the command."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ import time
 import pytest
 import requests
 
-from captioner.cli import caption as captioner_cli
+from captioner.errors import CaptionerError
 from web import cli
 from web.client import caption_on_server
 from web.config import WebConfig
@@ -25,8 +25,8 @@ def _main(*arguments):
     """`captioner` as installed, whatever is installed where the tests run."""
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(required=True)
-    captioner_cli.add_caption(commands)
     cli.add_serve(commands)
+    cli.add_upload(commands)
     args = parser.parse_args(list(map(str, arguments)))
     return args.run(args)
 
@@ -53,11 +53,11 @@ def test_captions_by_a_server(files, capsys, monkeypatch):
     config = WebConfig(data=files / "data", min_free=0, token="open sesame")
     paths = [files / "in", files / "words.mp4", files / "none.mp4", files / "empty.mp4"]
     with serving(config) as url:
-        assert _main("caption", "--server", url, *paths) == 1
+        assert _main("upload", url, *paths) == 1
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         out = files / "out.txt"
-        arguments = ["--server", url, "--format", "text", "-o", out, files / "in" / "red.avi"]
-        assert _main("caption", *arguments) == 0
+        arguments = [url, "--format", "text", "-o", out, files / "in" / "red.avi"]
+        assert _main("upload", *arguments) == 0
         left = requests.get(
             f"{url}/api/v1/videos", headers={"Authorization": "Bearer open sesame"}, timeout=5
         )
@@ -72,17 +72,44 @@ def test_captions_by_a_server(files, capsys, monkeypatch):
     assert left.json()["total"] == 0
 
 
-@pytest.mark.parametrize("more", [["--model", "other"], ["--beam-size", "3"]])
-def test_a_server_has_its_own_model(more):
-    from captioner.errors import CaptionerError
+def test_an_upload_is_gone_on_with(files, capsys):
+    out = files / "out.jsonl"
+    with serving(WebConfig(data=files / "data", min_free=0)) as url:
+        assert _main("upload", url, files / "in" / "red.avi", "-o", out) == 0
+        first = out.read_text()
+        (files / "in" / "blue.avi").write_bytes(b"no longer a video, and a text of some length")
+        assert _main("upload", url, files / "in", "-o", out, "--resume") == 1
+        assert out.read_text().startswith(first)
+        assert "1 captioned, 1 failed, 1 done before" in capsys.readouterr().err
+        (files / "in" / "blue.avi").unlink()
+        assert _main("upload", url, files / "in", "-o", out, "--resume") == 0
+        assert "0 captioned, 0 failed, 3 done before" in capsys.readouterr().err
 
-    with pytest.raises(CaptionerError, match="own model"):
-        _main("caption", "--server", "http://localhost:1", "a.mp4", *more)
+
+def test_an_output_is_replaced_when_the_first_row_is_there(files, monkeypatch):
+    out = files / "out.jsonl"
+    out.write_text("rows of before\n")
+    monkeypatch.setattr("web.client._PATIENCE", 0.0)
+    with pytest.raises(CaptionerError, match="is captioner serve running there"):
+        _main("upload", "http://127.0.0.1:1", files / "in", "-o", out)
+    assert out.read_text() == "rows of before\n"
+
+
+def test_what_is_no_longer_waited_for_is_deleted_there(files):
+    with serving(WebConfig(data=files / "data", min_free=0)) as url:
+        results = caption_on_server(url, [files / "in"])
+        next(results)
+        results.close()
+        assert requests.get(f"{url}/api/v1/videos", timeout=5).json()["total"] == 0
+
+
+@pytest.mark.parametrize("more", [["--resume"], ["--formats", "jsonl", "csv"]])
+def test_an_upload_needs_a_file_to_go_on_with(more):
+    with pytest.raises(CaptionerError, match="-o FILE"):
+        _main("upload", "http://127.0.0.1:1", "a.mp4", *more)
 
 
 def test_a_server_that_does_not_let_us_in(files):
-    from captioner.errors import CaptionerError
-
     config = WebConfig(data=files / "data", min_free=0, token="open sesame")
     with serving(config) as url:
         for token in (None, "wrong"):
@@ -90,11 +117,6 @@ def test_a_server_that_does_not_let_us_in(files):
                 list(caption_on_server(url, [files / "in" / "red.avi"], token))
     with pytest.raises(CaptionerError, match="check the address"):
         list(caption_on_server("no address", []))
-
-
-def test_without_server_all_is_as_before(monkeypatch):
-    monkeypatch.setattr(captioner_cli, "_caption", lambda args: ("here", args.paths))
-    assert _main("caption", "a.mp4") == ("here", ["a.mp4"])
 
 
 @pytest.mark.parametrize(
@@ -110,16 +132,12 @@ def test_sizes_that_are_none():
 
 
 def test_beyond_this_machine_it_asks_for_a_token(tmp_path, monkeypatch):
-    from captioner.errors import CaptionerError
-
     monkeypatch.delenv(cli.TOKEN, raising=False)
     with pytest.raises(CaptionerError, match=cli.TOKEN):
         _main("serve", "--host", "0.0.0.0", "--data", tmp_path)
 
 
 def test_what_cannot_be_served(tmp_path):
-    from captioner.errors import CaptionerError
-
     (tmp_path / "file").touch()
     with pytest.raises(CaptionerError, match="cannot be written"):
         _main("serve", "--data", tmp_path / "file" / "data")
