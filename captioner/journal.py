@@ -9,6 +9,7 @@ import errno
 import fcntl
 import io
 import os
+import shutil
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +28,21 @@ JOURNAL = "jsonl"
 T = TypeVar("T")
 
 
+def _read_text(line: bytes):
+    """Raises ValueError where a line is none of the format `text`."""
+    if b"\t" not in line:
+        raise ValueError(f"expected a path, a tab and a sentence, received: {line!r}")
+
+
+_READ = {JOURNAL: from_json, "text": _read_text, "csv": None}
+
+
 class Journal:
-    """Writes captions in several formats, and knows which videos need none any more."""
+    """Writes captions in several formats, and knows which videos need none any more.
+
+    Attributes:
+        kept: the files in which that is now which others of an earlier run held.
+    """
 
     def __init__(
         self,
@@ -76,9 +90,10 @@ class Journal:
             for name, file in files.items():
                 if name == JOURNAL and resume:
                     continue
-                file.restart()
+                file.restart(_READ[name], keep=not resume)
                 for line in files[JOURNAL].lines() if resume else ():
                     file.append(FORMATS[name].write(from_json(line)) + "\n")
+            self.kept = [file.kept for file in files.values() if file.kept]
             self._stack = opened.pop_all()
         # The journal comes last: what it has, all others have.
         self._files = sorted(
@@ -119,6 +134,9 @@ class RowsFile:
 
     A row that was torn shows it by the line break that it lacks. Of a group of several rows the
     first byte is written last: until then it is NUL, so that a torn group shows it too.
+
+    Attributes:
+        kept: where `restart` has put what an earlier run has written, or None.
     """
 
     def __init__(self, path: Path, header: str = ""):
@@ -131,7 +149,7 @@ class RowsFile:
         Raises:
             CaptionerError: it cannot be written, or another process is writing it.
         """
-        self.path, self._header = path, header
+        self.path, self._header, self.kept = path, header, None
         with _plainly(path):
             self._file = _open(path)
         try:
@@ -142,12 +160,48 @@ class RowsFile:
                 f"{path}: another captioner is writing it; wait, or name another file"
             ) from err
 
-    def restart(self):
-        """Empties the file, but for its header."""
+    def restart(self, read: Callable[[bytes], object] | None = None, keep: bool = True):
+        """Empties the file, but for its header.
+
+        Args:
+            read: as for `resume`: rows that an earlier run has written may go, nothing else.
+            keep: whether they are kept, in a file beside it with a `~` more.
+
+        Raises:
+            CaptionerError: it holds something else, or cannot be written; it is as it was.
+        """
         if self._size():  # a pipe has none, and cannot be cut
+            self._check(read)
+            if keep:
+                self.kept = self.path.with_name(self.path.name + "~")
+                while self.kept.exists():
+                    self.kept = self.kept.with_name(self.kept.name + "~")
+                with _plainly(self.kept):
+                    shutil.copyfile(self.path, self.kept)
             self._file.truncate(0)
         if self._header:
             self.append(self._header)
+
+    def _check(self, read: Callable[[bytes], object] | None):
+        """Refuses a file that does not begin as those that this command writes."""
+        header = self._header.encode()
+        with self.path.open("rb") as file:
+            start = file.read(1 << 20)
+        first = start[: start.find(b"\n") + 1] or start
+        if start.startswith(b"\0") and b"\0" not in start[1:].rstrip(b"\0"):
+            return  # a torn group
+        try:
+            if header and first != header and not header.startswith(first.lstrip(b"\0")):
+                raise ValueError(first)
+            if not header and read is not None and first.endswith(b"\n"):
+                read(first)
+            elif not header and not first.startswith(b'{"'):
+                raise ValueError(first)
+        except (ValueError, KeyError, IndexError, TypeError) as err:
+            raise CaptionerError(
+                f"{self.path}: holds something else than what this command writes; name another "
+                "file with -o"
+            ) from err
 
     def resume(self, read: Callable[[bytes], T]) -> Iterator[T]:
         """Reads the rows that are there, then drops what was torn; a new file gets its header.
@@ -173,6 +227,8 @@ class RowsFile:
                     "needs the file that an earlier run of it wrote"
                 ) from err
             whole += len(line)
+        if not whole and self._size():
+            self._check(None)
         if self._size() > whole:
             self._file.truncate(whole)
         if not whole:

@@ -25,7 +25,7 @@ from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from . import arguments
 from .finding import find
-from .progress import Progress
+from .progress import Progress, tell_kept
 
 
 def add_caption(commands):
@@ -121,6 +121,9 @@ def _caption(args) -> int:
     if len(args.formats) > 1 and args.output is None:
         raise CaptionerError("several formats need files; name them: -o FILE")
     if args.on is None and any(map(is_address, args.paths)):
+        web = next((path for path in args.paths if path.startswith(("http:", "https:"))), None)
+        if web:
+            raise CaptionerError(f"{web}: a page or file of the web; download it first: yt-dlp")
         raise CaptionerError("addresses are read on a Ray cluster: --on ray")
     if (args.resume or args.retry_failed) and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
@@ -141,6 +144,8 @@ def _caption(args) -> int:
             journal = stack.enter_context(
                 _journal(args.output, args.formats, captioner.name, resume, args.retry_failed)
             )
+            for kept in getattr(journal, "kept", ()):
+                tell_kept(args.output, kept)
 
         def todo():
             for found in find(args.paths, args.recursive, captioner.name, args.shard):

@@ -19,6 +19,7 @@ from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from .arguments import add_reading_limits
 from .finding import find
+from .progress import tell_kept
 
 
 def add_label(commands):
@@ -123,7 +124,9 @@ def _write_table(found, label, form, output, resume) -> int:
     failures = 0
     with RowsFile(output, form.header) as table:
         if not resume:
-            table.restart()
+            table.restart(form.read_video)
+            if table.kept:
+                tell_kept(output, table.kept)
         done = set(table.resume(form.read_video)) if resume else ()
         for item in _progress(found):
             if _name(item) in done:

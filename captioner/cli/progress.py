@@ -1,5 +1,6 @@
 """The live line of a batch: done, failed, clips a second, time left."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -9,6 +10,11 @@ from typing import Self
 from tqdm import tqdm
 
 from ..caption import Caption, Failure
+
+
+def tell_kept(output: str | os.PathLike, kept: str | os.PathLike):
+    """Says where that is now which an earlier run has written."""
+    print(f"captioner: what {output} held is now in {kept}", file=sys.stderr)
 
 
 class Progress:

@@ -380,3 +380,34 @@ def test_sidecars_stay_in_their_folder(tmp_path, monkeypatch):
     found = sorted(str(path) for path in tmp_path.rglob("*.srt"))
     base = tmp_path / "in" / "side"
     assert found == [str(base / name) for name in ("b.mp4.srt", "c.mp4.srt", "x/a.mp4.srt")]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0\0\0\x1cftypisom\0\0\x02\0isom",  # a video
+        b"\x47\x40\0\x10\n\0",
+        b"notes of mine",
+        b"notes\tof\nmine",
+        b'{"row": 1}\n',
+    ],
+)
+def test_what_is_no_output_of_an_earlier_run_stands(content, resume, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(CaptionerError, match=r"out\.jsonl"):
+        Journal(path, ["jsonl"], "m", resume)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "text"])
+def test_what_an_earlier_run_has_written_is_kept(form, videos, tmp_path):
+    path, written = tmp_path / "out", []
+    for _ in range(3):
+        with Journal(path, [form], "m") as journal:
+            journal.write(_told(videos[0], f"Sentence {len(written)}."))
+        written.append(path.read_bytes())
+    assert [(tmp_path / f"out{'~' * n}").read_bytes() for n in (1, 2, 0)] == written
+    assert journal.kept == [tmp_path / "out~~"]
