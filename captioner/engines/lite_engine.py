@@ -22,11 +22,6 @@ from ..model_folder import ModelFolder
 from .keras_engine import pad
 
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
-# The code that a program is made from, besides the weights.
-_SOURCES = (
-    "config vocabulary cnn efficientnet backbones layers/recurrence layers/cells layers/attention "
-    "layers/sequence model decoding engines/keras_engine engines/lite_engine engines/programs"
-).split()
 
 
 class Program:
@@ -136,7 +131,15 @@ def lite_backbone(folder: ModelFolder, program: Program) -> Backbone:
 def made_of(folder: ModelFolder) -> str:
     """What programs are made of, in 16 digits: this code, and all that a model folder holds."""
     digest = hashlib.sha256(folder.digest().encode())
-    package = Path(__file__).parents[1]
-    for module in _SOURCES:
-        digest.update((package / f"{module}.py").read_bytes())
+    for module in _sources():
+        digest.update(module.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _sources() -> list[Path]:
+    """The code that a program is made from, and some more, so that no module can be forgotten:
+    all but the wings that read videos, write captions and run on clusters.
+    """
+    package = Path(__file__).parents[1]
+    wings = (package, package / "layers", package / "engines")
+    return sorted(module for wing in wings for module in wing.glob("*.py"))

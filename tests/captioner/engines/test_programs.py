@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -129,7 +130,7 @@ def test_stale_programs_are_never_found(change, folder, own_cache, converter, mo
     elif change == "options":
         _change_options(folder, max_length=5)
     else:
-        monkeypatch.setattr("captioner.engines.lite_engine._SOURCES", ["model", "decoding"])
+        monkeypatch.setattr("captioner.engines.lite_engine._sources", lambda: [Path(__file__)])
     folder = ModelFolder.open(folder.path)
     fresh = programs.programs_for(folder, folder.decoding)
     assert fresh.is_relative_to(own_cache)
