@@ -15,8 +15,11 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from .errors import ModelError
@@ -80,34 +83,18 @@ class ModelFolder:
                 f"{path}: holds a model that labels moments, not one that captions; use it with "
                 "captioner moments label, or name another"
             )
-        try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            vocabulary = Vocabulary.load(path / VOCABULARY)
-            found = config.pop("format_version")
-            if found != FORMAT_VERSION:
-                raise ModelError(
-                    f"{path / CONFIG}: expected format_version {FORMAT_VERSION}, found {found}; "
-                    "use the version of captioner that wrote it, or train the model again"
-                )
-            cnn = config.pop("cnn")
+        with reading(path):
+            config = read_config(path)
             folder = cls(
                 path,
-                model=ModelConfig(**config.pop("model")),
-                backbone=config.pop("backbone"),
-                cnn=cnn and CnnConfig.from_dict(cnn),
-                sampling=SamplingOptions(**config.pop("sampling")),
-                decoding=DecodingOptions(**config.pop("decoding")),
-                vocabulary=vocabulary,
+                model=ModelConfig(**config["model"]),
+                backbone=config["backbone"],
+                cnn=config["cnn"],
+                sampling=SamplingOptions(**config["sampling"]),
+                decoding=DecodingOptions(**config["decoding"]),
+                vocabulary=Vocabulary.load(path / VOCABULARY),
             )
-        except (OSError, ValueError, TypeError, KeyError) as err:
-            raise ModelError(
-                f"{path}: not a whole model folder ({err}); copy it again from where it came"
-            ) from err
-        if len(vocabulary) != folder.model.vocab_size:
-            raise ModelError(
-                f"{path / VOCABULARY}: expected {folder.model.vocab_size} tokens, "
-                f"found {len(vocabulary)}; copy the folder again from where it came"
-            )
+        expect_lines(path / VOCABULARY, folder.model.vocab_size, "tokens", len(folder.vocabulary))
         return folder
 
     def digest(self) -> str:
@@ -195,15 +182,7 @@ class ModelFolder:
         if backbone_weights is not None:
             copy_weights(backbone_weights, self.path / BACKBONE_WEIGHTS, half)
         self.vocabulary.save(self.path / VOCABULARY)
-        config = {
-            "format_version": FORMAT_VERSION,
-            "backbone": self.backbone,
-            "cnn": self.cnn and asdict(self.cnn),
-            "model": asdict(self.model),
-            "sampling": asdict(self.sampling),
-            "decoding": asdict(self.decoding),
-        }
-        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_config(self, {"sampling": asdict(self.sampling), "decoding": asdict(self.decoding)})
 
 
 def task_of(path: Path) -> str:
@@ -212,6 +191,67 @@ def task_of(path: Path) -> str:
         return json.loads((path / CONFIG).read_text(encoding="utf-8")).get("task", TASK)
     except (OSError, ValueError, AttributeError):  # which `open` tells of in full
         return TASK
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tells plainly that a folder is damaged, whatever reading it stumbles over.
+
+    Raises:
+        ModelError: a file or a field is missing, or holds something else.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as err:
+        raise ModelError(
+            f"{path}: not a whole model folder ({err}); copy it again from where it came"
+        ) from err
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in a model folder of any task; `cnn` is a `CnnConfig` or None.
+
+    Raises:
+        ModelError: it was written by another version.
+    """
+    config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    found = config["format_version"]
+    if found != FORMAT_VERSION:
+        raise ModelError(
+            f"{path / CONFIG}: expected format_version {FORMAT_VERSION}, found {found}; "
+            "use the version of captioner that wrote it, or train the model again"
+        )
+    return {**config, "cnn": config["cnn"] and CnnConfig.from_dict(config["cnn"])}
+
+
+def write_config(folder, more: dict[str, Any]):
+    """Writes the configuration of a model folder of any task.
+
+    Args:
+        folder: has `path`, `backbone`, `cnn` and `model`.
+        more: what only its task has.
+    """
+    config = {
+        "format_version": FORMAT_VERSION,
+        "backbone": folder.backbone,
+        "cnn": folder.cnn and asdict(folder.cnn),
+        "model": asdict(folder.model),
+        **more,
+    }
+    (folder.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def expect_lines(file: Path, expected: int, of_what: str, found: int):
+    """Makes sure that a file has as many lines as the model has outputs.
+
+    Raises:
+        ModelError: it has not.
+    """
+    if found != expected:
+        raise ModelError(
+            f"{file}: expected {expected} {of_what}, found {found}; copy the folder again from "
+            "where it came"
+        )
 
 
 def find_folder(name_or_folder: str | Path) -> Path:

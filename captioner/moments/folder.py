@@ -7,7 +7,6 @@ backbone.weights.h5  the CNN, where the backbone is `bundled`
 README.md            the model card
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from ..config import CnnConfig, LabelConfig, LabellingOptions
 from ..errors import ModelError
 from ..model_folder import (
     BACKBONE_WEIGHTS,
-    CONFIG,
-    FORMAT_VERSION,
     ModelFolder,
     copy_weights,
+    expect_lines,
     find_folder,
     need_room,
+    read_config,
+    reading,
     size_of,
     task_of,
+    write_config,
 )
 
 TASK = "label"
@@ -66,31 +67,17 @@ class LabelFolder:
                 f"{path}: holds a model that captions, not one that labels moments; use it with "
                 "captioner caption, or name the output of captioner moments train"
             )
-        try:
-            config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-            found = config["format_version"]
-            if found != FORMAT_VERSION:
-                raise ModelError(
-                    f"{path / CONFIG}: expected format_version {FORMAT_VERSION}, found {found}; "
-                    "use the version of captioner that wrote it, or train the model again"
-                )
+        with reading(path):
+            config = read_config(path)
             folder = cls(
                 path,
                 LabelConfig(**config["model"]),
                 config["backbone"],
-                config["cnn"] and CnnConfig.from_dict(config["cnn"]),
+                config["cnn"],
                 LabellingOptions(**config["labelling"]),
                 tuple((path / LABELS).read_text(encoding="utf-8").splitlines()),
             )
-        except (OSError, ValueError, TypeError, KeyError) as err:
-            raise ModelError(
-                f"{path}: not a whole model folder ({err}); copy it again from where it came"
-            ) from err
-        if len(folder.labels) != folder.model.num_labels:
-            raise ModelError(
-                f"{path / LABELS}: expected {folder.model.num_labels} labels, "
-                f"found {len(folder.labels)}; copy the folder again from where it came"
-            )
+        expect_lines(path / LABELS, folder.model.num_labels, "labels", len(folder.labels))
         return folder
 
     def load_model(self):
@@ -126,12 +113,4 @@ class LabelFolder:
             copy_weights(backbone_weights, self.path / BACKBONE_WEIGHTS)
         (self.path / LABELS).write_text("".join(f"{x}\n" for x in self.labels), encoding="utf-8")
         (self.path / "README.md").write_text(card, encoding="utf-8")
-        config = {
-            "format_version": FORMAT_VERSION,
-            "task": TASK,
-            "backbone": self.backbone,
-            "cnn": self.cnn and asdict(self.cnn),
-            "model": asdict(self.model),
-            "labelling": asdict(self.labelling),
-        }
-        (self.path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_config(self, {"task": TASK, "labelling": asdict(self.labelling)})
