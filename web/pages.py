@@ -251,6 +251,7 @@ def _teaching():
         "corrections": len(labels),
         "held_out": sum(label["held_out"] for label in labels),
         "needed": models.MIN_CORRECTIONS,
+        "corrected_videos": len({label["video"] for label in labels}),
         "models": rows,
         "current": current,
         "open": next((row for row in rows if row["state"] in models.OPEN), None),

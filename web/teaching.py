@@ -97,7 +97,12 @@ class Teacher:
             self._run(db, row["id"], self.commands.train(base, labels, output), folder)
             models.move(db, row["id"], ("training",), "comparing")
         rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
-        held_out = {row["video"]: row["captions"][0] for row in rows if row["split"] == "val"}
+        # Compared is what they say of whole videos.
+        held_out = {
+            row["video"]: row["captions"][0]
+            for row in rows
+            if row["split"] == "val" and "end" not in row
+        }
         paths = [video for video in held_out if Path(video).exists()]
         said = {}
         for name, model in (("old", base), ("new", str(output))):

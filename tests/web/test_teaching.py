@@ -1,6 +1,8 @@
+import json
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,32 @@ def test_taught_compared_adopted_and_restored(client, corrected, teacher, config
     assert client.post("/api/v1/recaption").json == {"count": 3}
     work(config, FakeCaptioner.load)
     assert client.get(f"/api/v1/videos/{corrected['red']}").json["model"] == "default"
+
+
+def test_corrected_stretches_are_learned_too(client, corrected, teacher, config):
+    db = database.connect(config.data)
+    held_out = {label["video"]: label["held_out"] for label in models.corrections(db)}
+    sql = "INSERT INTO sentences (video, position, start, end, original, text, corrected) "
+    for video in held_out:
+        db.execute(sql + "VALUES (?, 1, 0, 0.5, 'x', 'It begins.', 1)", (video,))
+        db.execute(sql + "VALUES (?, 2, 0.5, 1.6, 'x', 'x', NULL)", (video,))
+    assert client.get("/api/v1/models").json["corrections"] == 6
+    assert {label["video"]: label["held_out"] for label in models.corrections(db)} == held_out
+    models.teach(db, config)
+    [labels] = (config.data / "teaching").rglob("labels.jsonl")
+    rows = [json.loads(row) for row in labels.read_text().splitlines()]
+    stretches = [row for row in rows if "start" in row]
+    assert [(row["start"], row["end"], row["captions"]) for row in stretches] == [
+        (0, 0.5, ["It begins."])
+    ] * 3
+    for row in rows:
+        assert row["split"] == ("val" if held_out[Path(row["video"]).name] else "train")
+    assert teacher.step()
+    compared = [pair["wanted"] for pair in _newest(client)["comparison"]]
+    assert len(compared) == sum(held_out.values())
+    assert "It begins." not in compared
+    assert _newest(client)["learned"] == 2 * (3 - len(compared))
+    db.close()
 
 
 def test_held_out_ones_are_not_learned_and_stay_held_out(client, corrected, config):

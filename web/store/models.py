@@ -78,24 +78,25 @@ def all_models(db: sqlite3.Connection) -> list[sqlite3.Row]:
 
 
 def corrections(db: sqlite3.Connection) -> list[dict]:
-    """The sentences that people corrected: `video`, `text` and `held_out`.
+    """The sentences that people corrected: `video`, `text`, `start`, `end` and `held_out`.
 
-    Which are held out follows from the videos' ids, so that a later model is tested on the same
-    ones; only where there are very few may one change sides.
+    `start` and `end` are None of a sentence that is said of a whole video. Which are held out
+    follows from the videos' ids, so that a later model is tested on the same ones; only where
+    there are very few may one change sides.
     """
     rows = db.execute(
-        "SELECT video, text FROM sentences WHERE position = 0 AND corrected IS NOT NULL"
+        "SELECT video, text, iif(position, start, NULL) AS start, iif(position, end, NULL) AS end "
+        "FROM sentences WHERE corrected IS NOT NULL ORDER BY video, position"
     ).fetchall()
-    ranked = sorted(rows, key=lambda row: hashlib.sha256(row["video"].encode()).digest())
-    chosen = [
-        int.from_bytes(hashlib.sha256(row["video"].encode()).digest()[:4]) % _HELD_OUT_SHARE == 0
-        for row in ranked
-    ]
+    digests = {row["video"]: hashlib.sha256(row["video"].encode()).digest() for row in rows}
+    ranked = sorted(digests, key=digests.get)
+    chosen = [int.from_bytes(digests[video][:4]) % _HELD_OUT_SHARE == 0 for video in ranked]
     if ranked and not any(chosen):
         chosen[0] = True
     if len(ranked) > 1 and all(chosen):
         chosen[-1] = False
-    return [dict(row) | {"held_out": held} for row, held in zip(ranked, chosen, strict=True)]
+    held_out = dict(zip(ranked, chosen, strict=True))
+    return [dict(row) | {"held_out": held_out[row["video"]]} for row in rows]
 
 
 def teach(db: sqlite3.Connection, config: WebConfig) -> int:
@@ -105,7 +106,7 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
         Refusal: 409: there are too few corrections, or one is being taught.
     """
     labels = corrections(db)
-    if len(labels) < MIN_CORRECTIONS:
+    if len({label["video"] for label in labels}) < MIN_CORRECTIONS:
         raise Refusal(
             409,
             "too_few_corrections",
@@ -125,6 +126,7 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
                 "captions": [label["text"]],
                 "split": "val" if label["held_out"] else "train",
             }
+            | ({} if label["end"] is None else {"start": label["start"], "end": label["end"]})
             for label in labels
         ]
         (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
