@@ -212,9 +212,12 @@ def then_rewarded(history: Sequence[dict], rounds: Sequence[dict]) -> list[dict]
 
 
 def _kept(history: Sequence[dict]) -> int:
-    """The round whose weights a training keeps: of its last part the best, of equals the last."""
+    """The round whose weights a training keeps, as `training.work.Progress` does: of its last part
+    the best on the split val, without one the last."""
     rounds = [row for row in history if "reward" in row] or history
-    return max(reversed(rounds), key=lambda row: row.get("val_cider", 0.0))["epoch"]
+    if "val_cider" not in rounds[0]:
+        return rounds[-1]["epoch"]
+    return max(rounds, key=lambda row: (row["val_cider"], -row.get("val_loss", 0.0)))["epoch"]
 
 
 def caption_batches(

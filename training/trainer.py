@@ -1,7 +1,5 @@
 """Teaches a caption model to say what people say of clips."""
 
-import csv
-import json
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from captioner.vocabulary import tokenize
 
 from .metrics import CiderD
 from .objectives import ScheduledSampling, SelfCritical, caption_loss
-from .work import Checkpoints, load_arrays
+from .work import Progress
 
 if TYPE_CHECKING:
     from .data.records import Batches  # which needs TensorFlow; a loss does not
@@ -105,11 +103,12 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
     # XLA made every training step slower on a CPU.
     learner.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
     optimizer.build(learner.trainable_variables)
-    progress = _Progress(Checkpoints(folder), batches, passes, validation, options, model)
-    progress.set_model(learner)
+    # All that steps change: weights, random seeds, the optimizer's moments and averages.
+    variables = [*learner.variables, *optimizer.variables]
+    progress = Progress(folder, model, variables, "val_cider")
     done = progress.resume()
-    if done < rounds and not progress.is_enough():
-        callbacks = [progress]
+    if done < rounds and not progress.is_over(options.patience):
+        callbacks = [_Rounds(progress, batches, passes, validation, options)]
         if find_spec("tensorboard"):
             callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
         learner.fit(
@@ -125,48 +124,21 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
     return progress.history
 
 
-class _Progress(keras.callbacks.Callback):
+class _Rounds(keras.callbacks.Callback):
     """What happens between rounds: measuring, keeping, telling, stopping."""
 
-    def __init__(self, checkpoints, batches, passes, validation, options, caption_model):
+    def __init__(self, progress, batches, passes, validation, options):
         super().__init__()
-        self.checkpoints, self.batches, self.validation = checkpoints, batches, validation
-        self.passes = passes
-        self.options, self.caption_model = options, caption_model
-        self.history, self.best = [], None
-        self._engine = KerasEngine(caption_model)
+        self.progress, self.batches, self.passes = progress, batches, passes
+        self.validation, self.options = validation, options
+        self._engine = KerasEngine(progress.model)
         if validation is not None:
             captions = [[tokenize(one) for one in clip.captions] for clip in validation.clips]
             self._cider = CiderD(captions)
 
-    def resume(self) -> int:
-        """Takes up the state after the last round; returns how many are done."""
-        last = self.checkpoints.last()
-        if last is None:
-            return 0
-        for variable, value in zip(self._state(), load_arrays(last / "state.npz"), strict=True):
-            variable.assign(value)
-        self.best = load_arrays(last / "best.npz")
-        self.history = json.loads((last / "history.json").read_text())
-        return len(self.history)
-
-    def _state(self):
-        """All that steps change: weights, random seeds, the optimizer's moments and averages."""
-        return [*self.model.variables, *self.model.optimizer.variables]
-
-    def is_enough(self) -> bool:
-        """Whether the last rounds brought nothing better."""
-        ciders = [row["val_cider"] for row in self.history if "val_cider" in row]
-        since_best = len(ciders) - 1 - np.argmax([*ciders, -1.0])
-        return 0 < self.options.patience <= since_best
-
-    def finish(self):
-        """Leaves the best weights in the model."""
-        self.caption_model.set_weights(self.best)
-
     def on_train_begin(self, logs=None):
         self._started, self._steps = time.monotonic(), 0
-        self._all_steps = (self.params["epochs"] - len(self.history)) * self.params["steps"]
+        self._all_steps = (self.params["epochs"] - self.progress.done) * self.params["steps"]
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began = time.monotonic()
@@ -194,35 +166,21 @@ class _Progress(keras.callbacks.Callback):
         if self.validation is not None:
             row |= self._validate()
             logs |= {k: v for k, v in row.items() if k != "epoch"}  # for whoever comes next
-        ciders = [row.get("val_cider", 0.0) for row in self.history]
-        if row.get("val_cider", 0.0) >= max(ciders, default=0.0):
-            self.best = self.caption_model.get_weights()
+        seconds = round(time.monotonic() - self._began, 1)
+        self.progress.add(row | {"seconds": seconds})
         for variable, value in zip(variables, learned, strict=True):
             variable.assign(value)
+        self.progress.keep()
         values = (f"{k} {v:.3f}" for k, v in row.items() if k != "epoch")
-        self.history.append(row | {"seconds": round(time.monotonic() - self._began, 1)})
-        self.checkpoints.keep(epoch, self._write)
         print(f"{self._title}: {', '.join(values)}", file=sys.stderr)
-        self.model.stop_training = self.is_enough()
-
-    def _write(self, folder):
-        np.savez(folder / "state.npz", *map(ops.convert_to_numpy, self._state()))
-        np.savez(folder / "best.npz", *self.best)
-        (folder / "history.json").write_text(json.dumps(self.history))
-        log = self.checkpoints.folder / "train.csv"
-        with log.with_suffix(".partial").open("w", newline="") as file:
-            columns = [name for name in self.history[0] if name != "seconds"]
-            rows = csv.DictWriter(file, columns, extrasaction="ignore")
-            rows.writeheader()
-            rows.writerows(self.history)
-        log.with_suffix(".partial").replace(log)
+        self.model.stop_training = self.progress.is_over(self.options.patience)
 
     def _validate(self):
         """The loss, and CIDEr of greedy decoding, on other clips."""
         loss, said, clips = caption_loss(0.0), [], []
         losses = []
         for inputs, token_ids in self.validation.read():
-            losses.append(ops.convert_to_numpy(loss(token_ids, self.caption_model(inputs))))
+            losses.append(ops.convert_to_numpy(loss(token_ids, self.progress.model(inputs))))
             lengths = inputs["sequence_length"].numpy()
             features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
             found = self._engine(features, DecodingOptions(beam_size=1)).token_ids[:, 0]

@@ -25,12 +25,12 @@ from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
-from ..work import claim
+from ..work import Checkpoints, Progress, claim, load_arrays
 from .folder import CNN_CONFIG
 from .teacher import load_teacher
 from .words import words_said
 
-STATE = "backup"
+STATE = "state"
 TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 SOFT_LABEL_WEIGHT = 0.2  # of a divergence of a few nats, beside a loss of 1.6
@@ -200,9 +200,13 @@ class Views(keras.utils.PyDataset):
     def _shuffle(self):
         self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.views))
 
-    def on_epoch_end(self):
-        self.epoch += 1
+    def begin(self, epoch: int):
+        """Shuffles for a pass, by its number and the seed alone."""
+        self.epoch = epoch
         self._shuffle()
+
+    def on_epoch_end(self):
+        self.begin(self.epoch + 1)
 
     def __len__(self):
         return len(self.views) // self.batch_size
@@ -229,6 +233,17 @@ class Views(keras.utils.PyDataset):
 
 def _read(path: Path) -> np.ndarray:
     return read_frames(path, 1).frames[0]
+
+
+def _take_up(model, base):
+    """Gives a student and its predictions of the teacher the weights of an earlier training."""
+    last = Checkpoints(base / STATE).last()
+    try:
+        if last is None:
+            raise ValueError(f"there is no {base / STATE}")
+        model.set_weights(load_arrays(last / "best.npz"))
+    except (OSError, ValueError) as err:
+        raise DatasetError(f"{base}: has no CNN of this shape to go on from ({err})") from err
 
 
 def hint_loss(targets, predictions):
@@ -259,14 +274,15 @@ def train(
     Args:
         views: what to learn from.
         config: the student's shape.
-        output: the folder of `cnn.json` and `backbone.weights.h5`, of the training's state and of
-            its log.
+        output: the folder of `cnn.json` and `backbone.weights.h5`, and of `state`, in which are
+            the state of the training and its log.
         epochs: passes over all views.
         learning_rate: at its peak.
         base: the folder of an earlier training, whose student learns on; one begins by default.
 
     Raises:
-        DatasetError: `base` holds no student of this shape.
+        DatasetError: `base` holds no student of this shape, `output` the work of another
+            training, or the disk is full.
     """
     student = build_cnn(config, folded=False)
 
@@ -275,11 +291,10 @@ def train(
 
     outputs = [predict(student.output, views.targets.shape[-1], "teacher_features")]
     losses, weights = [hint_loss], [1.0]
+    hinted = keras.Model(student.input, outputs)
     if base is not None:
-        try:
-            keras.Model(student.input, outputs).load_weights(base / STATE / "latest.weights.h5")
-        except (OSError, ValueError) as err:
-            raise DatasetError(f"{base}: has no CNN of this shape to go on from ({err})") from err
+        _take_up(hinted, base)
+    claim(output / STATE, asdict(config), epochs, learning_rate, base and str(base.resolve()))
     pooled = keras.layers.GlobalAveragePooling1D()(student.output)
     if views.soft_labels is not None:
         outputs.append(predict(pooled, views.soft_labels.shape[-1], "soft_labels", "softmax"))
@@ -297,16 +312,23 @@ def train(
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
     model.compile(optimizer, losses, loss_weights=weights, jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    progress = Progress(output / STATE, hinted, [*model.variables, *optimizer.variables])
+
+    def keep(epoch, logs):
+        progress.add({"epoch": epoch, **logs})
+        progress.keep()
+
+    done = progress.resume()
+    views.begin(done)
     model.fit(
         views,
+        initial_epoch=done,
         epochs=epochs,
+        shuffle=False,  # the views come shuffled
         verbose=2,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(
-                output / STATE, double_checkpoint=True, delete_checkpoint=False
-            ),
-            keras.callbacks.CSVLogger(output / "distill.csv", append=True),
-        ],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=keep)],
     )
+    progress.finish()
     fold_batch_normalization(student, config).save_weights(output / BACKBONE_WEIGHTS)
     (output / CNN_CONFIG).write_text(json.dumps(asdict(config), indent=2))

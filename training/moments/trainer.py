@@ -4,9 +4,6 @@ Truncated back-propagation through time: a video is learned window by window, ea
 the state that the window before left, through which no gradient flows back.
 """
 
-import csv
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from captioner.config import LabelConfig
 from captioner.layers import live_mask, where_live
 from captioner.moments.model import LabelModel
 
-from ..work import writing
+from ..work import Progress
 from .metrics import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out
 
@@ -237,22 +234,27 @@ def train(
     if options.class_weights == "balanced":
         weights = balanced_weights(videos, model.config)
     steps = _Steps(model, weights, options, optimizer)
-    run = _Run.resume(folder, model, optimizer)
-    while run.epoch < options.epochs and not run.is_over(options.patience):
-        rng = np.random.default_rng((options.seed, run.epoch))
+    # With the seeds of dropout and all that the optimizer keeps.
+    variables = [*model.variables, *optimizer.variables]
+    measured = "val_map" if model.config.multi_label else "val_accuracy"
+    progress = Progress(folder, model, variables, measured)
+    progress.resume()
+    while progress.done < options.epochs and not progress.is_over(options.patience):
+        epoch = progress.done
+        rng = np.random.default_rng((options.seed, epoch))
         state, losses = steps.begin(), []
         for row in lay_out(lengths, options.lanes, options.window, rng):
             loss, state = steps.learn(_tensors(fill(row, videos, options.window)), state)
             losses.append(loss)
-        log = {"epoch": run.epoch, "loss": float(np.mean(losses))}
+        log = {"epoch": epoch, "loss": float(np.mean(losses))}
         if validation:
             logits, log["val_loss"] = _predict(steps, validation)
             log |= quality(logits, validation, model.config)
-        run.add(log)
-        run.save()
+        progress.add(log)
+        progress.keep()
         report(", ".join(f"{k} {v if k == 'epoch' else format(v, '.4f')}" for k, v in log.items()))
-    model.set_weights(run.best)
-    return run.log[run.best_epoch]
+    progress.finish()
+    return progress.history[progress.best_round]
 
 
 def quality(
@@ -263,62 +265,3 @@ def quality(
     if config.multi_label:
         return {"val_map": mean_average_precision(logits, targets)}
     return {"val_accuracy": frame_accuracy([x.argmax(axis=-1) for x in logits], targets)}
-
-
-class _Run:
-    """How far a training is: all that its next epoch depends on, and the best weights so far."""
-
-    def __init__(self, folder, model, optimizer):
-        self.folder, self.model = folder, model
-        # With the seeds of dropout and all that the optimizer keeps.
-        self.variables = [*model.variables, *optimizer.variables]
-        self.log: list[dict] = []
-        self.best, self.best_epoch = model.get_weights(), 0
-
-    @property
-    def epoch(self):
-        return len(self.log)
-
-    @classmethod
-    def resume(cls, folder, model, optimizer):
-        run, file = cls(folder, model, optimizer), folder / "state.npz"
-        if file.exists():
-            with np.load(file) as state:
-                for number, variable in enumerate(run.variables):
-                    variable.assign(state[f"variable_{number}"])
-                run.best = [state[f"best_{number}"] for number in range(len(run.best))]
-                run.log = json.loads(str(state["log"]))
-                run.best_epoch = int(state["best_epoch"])
-        return run
-
-    def add(self, log):
-        def rank(row):
-            return row.get("val_accuracy", row.get("val_map", row["epoch"])), -row.get(
-                "val_loss", 0
-            )
-
-        self.log.append(log)
-        if len(self.log) == 1 or rank(log) > rank(self.log[self.best_epoch]):
-            self.best, self.best_epoch = self.model.get_weights(), log["epoch"]
-
-    def is_over(self, patience):
-        return bool(patience and self.log) and self.epoch - 1 - self.best_epoch >= patience
-
-    def save(self):
-        """Keeps the run.
-
-        Raises:
-            DatasetError: the disk is full.
-        """
-        arrays = {f"variable_{n}": v.numpy() for n, v in enumerate(self.variables)}
-        arrays |= {f"best_{n}": value for n, value in enumerate(self.best)}
-        arrays |= {"log": json.dumps(self.log), "best_epoch": self.best_epoch}
-        partial = self.folder / "partial.npz"
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            np.savez(partial, **arrays)
-            os.replace(partial, self.folder / "state.npz")
-            with (self.folder / "train.csv").open("w", newline="") as file:
-                rows = csv.DictWriter(file, self.log[0])
-                rows.writeheader()
-                rows.writerows(self.log)

@@ -9,6 +9,7 @@ import pytest
 
 from captioner.backbones import load_backbone
 from captioner.cli.main import main
+from captioner.cnn import build_cnn
 from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, WRONG_USAGE
 from tests.conftest import TINY_CNN
@@ -126,7 +127,7 @@ def test_views_go_on_where_they_were_stopped(pictures, teacher_path, tmp_path, m
 
 def _losses(folder, column="loss"):
     """Of each pass."""
-    with (folder / "distill.csv").open() as file:
+    with (folder / "state/train.csv").open() as file:
         return [float(row[column]) for row in csv.DictReader(file)]
 
 
@@ -150,6 +151,39 @@ def test_student_learns_and_becomes_a_backbone(student):
     assert features.shape == (4, 4, 32)
     assert (features >= 0).all()
     assert features.std() > 0
+
+
+def test_a_training_that_was_killed_goes_on(student, tmp_path, monkeypatch):
+    _, views = student
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    keras.utils.set_random_seed(17)
+    distill.train(views, TINY_CNN, whole, epochs=3, learning_rate=1e-2)
+    keep = distill.Progress.keep
+
+    def die(progress):
+        keep(progress)
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    keras.utils.set_random_seed(17)
+    with monkeypatch.context() as patch:
+        patch.setattr(distill.Progress, "keep", die)
+        with pytest.raises(KeyboardInterrupt):
+            distill.train(views, TINY_CNN, killed, epochs=3, learning_rate=1e-2)
+    assert not (killed / "cnn.json").exists()
+    distill.train(views, TINY_CNN, killed, epochs=3, learning_rate=1e-2)
+    assert _losses(killed) == _losses(whole)
+    for ours, theirs in zip(_weights(killed), _weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(DatasetError, match="or with other options"):
+        distill.train(views, TINY_CNN, killed, epochs=4, learning_rate=1e-2)
+
+
+def _weights(folder):
+    """Of the CNN that an engine takes up."""
+    cnn = build_cnn(TINY_CNN)
+    cnn.load_weights(folder / "backbone.weights.h5")
+    return cnn.get_weights()
 
 
 def test_student_goes_on_and_learns_soft_labels_too(student, teacher_path, tmp_path):
@@ -242,9 +276,8 @@ def test_command(pictures, teacher_path, tmp_path, monkeypatch, capsys):
     assert _losses(tmp_path / "second", "words_loss")[0] > 0
     assert {path.name for path in (tmp_path / "second").iterdir()} == {
         "backbone.weights.h5",
-        "backup",
         "cnn.json",
-        "distill.csv",
+        "state",
     }
     capsys.readouterr()
     told = ["distill", str(pictures), *common, "--words", "--output", str(tmp_path / "third")]
