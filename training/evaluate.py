@@ -7,11 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from captioner.pipeline import Captioner
-from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
 from .data.manifest import LabelledClip
-from .data.reading import readable
+from .data.reading import read_clip, readable
 from .metrics import score
 
 BATCH_SIZE = 32
@@ -29,11 +28,8 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
     """
     num_frames, size = captioner.sampling.num_frames, captioner.backbone.input_size
 
-    def read(clip):
-        return read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
-
     seen, features = [], []
-    for clip, frames in readable(read, clips):
+    for clip, frames in readable(lambda clip: read_clip(clip, num_frames, size), clips):
         seen.append(clip)
         features.append(captioner.backbone(frames))
     return seen, features
@@ -102,7 +98,7 @@ def evaluate(
         result["most_common"] = {"caption": most_common, **constant.corpus}
     rows = [
         {
-            "video": str(clip.path),
+            **({"frames": [*map(str, clip.frames)]} if clip.frames else {"video": str(clip.path)}),
             "start": clip.start,
             "end": clip.end,
             "caption": sentence,

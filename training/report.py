@@ -19,10 +19,10 @@ from tqdm import tqdm
 from captioner.config import DecodingOptions
 from captioner.errors import VideoError
 from captioner.model_folder import ModelFolder
-from captioner.video import read_frames
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 from .data.manifest import SPLITS, LabelledClip, Labels
+from .data.reading import read_clip
 from .metrics import Scores, score
 from .moments.timeline import Timeline
 from .work import writing
@@ -263,7 +263,7 @@ def _figure(value) -> str:
 def _strip(clip: LabelledClip) -> tuple[list[str], str]:
     """A few frames of a clip as data URIs, or why there are none."""
     try:
-        frames = read_frames(clip.path, STRIP_FRAMES, None, clip.start, clip.end).frames
+        frames = read_clip(clip, STRIP_FRAMES)
     except VideoError as err:
         return [], str(err)
     return [_data_uri(frame) for frame in frames], ""

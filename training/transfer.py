@@ -61,7 +61,11 @@ def rehearse(base: ModelFolder, replay: Records, folder: Path) -> Records:
     Raises:
         DatasetError: the folder holds those on other clips or of another base, or the disk is full.
     """
-    claim(folder, base.version, [(str(clip.path), clip.start, clip.end) for clip in replay.clips])
+    claim(
+        folder,
+        base.version,
+        [(*map(str, clip.files), clip.start, clip.end) for clip in replay.clips],
+    )
     file = folder / "said.json"
     if not file.exists():
         said = [""] * len(replay.clips)

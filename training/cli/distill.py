@@ -82,7 +82,8 @@ def _pictures_of(source: Path):
     """Pictures, each with its captions."""
     if source.is_dir():
         return [(path, ()) for path in find_videos(source, recursive=True)]
-    return [(clip.path, clip.captions) for clip in read_labels(source, split="train")]
+    clips = read_labels(source, split="train")
+    return [(clip.files[len(clip.files) // 2], clip.captions) for clip in clips]
 
 
 def add_probe(commands):

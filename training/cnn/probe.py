@@ -6,10 +6,9 @@ import numpy as np
 
 from captioner.backbones import Backbone
 from captioner.errors import CaptionerError
-from captioner.video import read_frames
 
 from ..data.manifest import LabelledClip
-from ..data.reading import readable
+from ..data.reading import read_clip, readable
 from .words import words_said
 
 try:
@@ -40,11 +39,8 @@ def features_of(
         DatasetError: none can be read.
     """
 
-    def read(clip):
-        return read_frames(clip.path, 1, backbone.input_size, clip.start, clip.end).frames
-
     seen, frames, features = [], [], []
-    for clip, found in readable(read, clips):
+    for clip, found in readable(lambda clip: read_clip(clip, 1, backbone.input_size), clips):
         seen.append(clip)
         frames.append(found)
         if len(frames) == GROUP:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from captioner.errors import VideoError
-from captioner.video import read_frames
 from captioner.vocabulary import tokenize
 
 from .formats import Problem
 from .manifest import LabelledClip, Labels
-from .reading import read_each
+from .reading import read_clip, read_each
 
 # A thumbnail is 4 frames of 16 by 16 pixels. Of 14 real clips, those encoded anew at half the
 # size came within an RMS of 2 and a largest difference of 5, those at half the frame rate or
@@ -32,7 +31,10 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
     readable = []
     looks = read_each(_look, labels.clips)
     for row, (clip, thumbnail) in zip(labels.rows, looks, strict=True):
-        if isinstance(thumbnail, VideoError):
+        if clip.frames and (missing := clip.missing):
+            many = f"{len(missing)} of {len(clip.frames)} frames are missing"
+            yield Problem(row, f"{many}, the first {missing[0]}; looked in {labels.searched}")
+        elif isinstance(thumbnail, VideoError):
             searched = "" if clip.path.exists() else f"; looked in {labels.searched}"
             yield Problem(row, f"{thumbnail}{searched}")
         else:
@@ -42,7 +44,7 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
 
 def _look(clip: LabelledClip) -> np.ndarray:
     """A thumbnail, uint8 `(NUM_FRAMES * height * width * 3,)`."""
-    frames = read_frames(clip.path, NUM_FRAMES, SIZE, clip.start, clip.end).frames
+    frames = read_clip(clip, NUM_FRAMES, SIZE)
     return frames[np.linspace(0, len(frames) - 1, NUM_FRAMES).round().astype(int)].ravel()
 
 

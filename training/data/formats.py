@@ -35,6 +35,7 @@ SPLIT = ("split", "subset", "set", "partition")
 START = ("start", "starttime", "startsec", "startseconds", "begin", "from")
 END = ("end", "endtime", "endsec", "endseconds", "stop", "to")
 LANGUAGE = ("language", "lang")
+FRAMES = ("frames",)
 _LITTLE_WORDS = {"a", "an", "and", "the", "is", "are", "in", "on", "of", "to", "with", ".", ","}
 
 
@@ -51,6 +52,7 @@ class Row:
         end: where it ends, seconds; None is the end of the file.
         cut: name of a file that, where there is one, holds nothing but this stretch.
         language: of the captions, where it is told.
+        frames: paths of pictures in order, of a clip that comes as these; `names` is the first.
     """
 
     where: str
@@ -61,12 +63,13 @@ class Row:
     end: float | None = None
     cut: str | None = None
     language: str | None = None
+    frames: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for value in (*self.names, *self.captions):
+        for value in (*self.names, *self.captions, *self.frames):
             if not isinstance(value, str):
                 raise ValueError(f"expected text, found {value!r}")
-        if not all(name.strip() for name in self.names):
+        if not all(name.strip() for name in (*self.names, *self.frames)):
             raise ValueError("names no file")
         if self.split is not None and not isinstance(self.split, str):
             raise ValueError(f"expected a split like train, val or test, found {self.split!r}")
@@ -218,12 +221,19 @@ def _from_fields(where, fields) -> Row:
         keys = _field(fields, names)
         return default if not keys or fields[keys[0]] in (None, "") else fields[keys[0]]
 
-    if (name := value(NAME)) is None:
-        raise ValueError('names no file; expected {"video" or "image": PATH}')
+    frames = value(FRAMES)
+    frames = tuple(frames) if isinstance(frames, list) else ()  # else they were counted
+    if (name := frames[0] if frames else value(NAME)) is None:
+        raise ValueError('names no file; expected {"video" or "image": PATH, or "frames": [PATH]}')
     if not _field(fields, CAPTIONS):
         raise ValueError('has no caption; expected "captions": [SENTENCE, ...]')
     captions = [one for key in _field(fields, CAPTIONS) for one in _sentences(fields[key])]
     start, end = value(START, 0.0), value(END)
+    if frames:
+        if start or end is not None:
+            raise ValueError("frames have no times; leave out start and end, and other frames")
+        said = tuple(captions)
+        return Row(where, frames[:1], said, value(SPLIT), language=value(LANGUAGE), frames=frames)
     return Row(
         where,
         _uploaded(name) if isinstance(name, str) else (name,),

@@ -34,14 +34,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A video or a still picture, and what people say of it.
+    """A video, a still picture, or a video's frames, and what people say of it.
 
     Attributes:
-        path: the file.
+        path: the file, or the first frame.
         captions: sentences; at least one.
         split: `train`, `val` or `test`.
         start: where in the file the clip begins, seconds.
         end: where it ends, seconds; None is the end of the file.
+        frames: pictures in order, where the clip comes as these.
     """
 
     path: Path
@@ -49,6 +50,17 @@ class LabelledClip:
     split: str = "train"
     start: float = 0.0
     end: float | None = None
+    frames: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        return self.frames or (self.path,)
+
+    @property
+    def missing(self) -> list[Path]:
+        """Those of its files that are not there."""
+        return [file for file in self.files if not file.exists()]
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,9 @@ def warn(path: str | Path, labels: Labels, clips: Sequence[LabelledClip]):
     if len(labels.problems) > shown:
         more = len(labels.problems) - shown
         _log.warning("%s: %s more problems; captioner labels check tells them all", path, more)
-    missing = [clip for clip in clips if not clip.path.exists()]
+    missing = [files for clip in clips if (files := clip.missing)]
     if missing:
-        many, first = f"{len(missing)} of {len(clips)}", missing[0].path.name
+        many, first = f"{len(missing)} of {len(clips)}", missing[0][0].name
         _log.warning(
             "%s: %s clips are missing, the first %s; looked in %s",
             path,
@@ -141,11 +153,11 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
         if not captions:
             continue
         try:
-            clip = finder.find(row)
+            clip = file, start, end = finder.find(row)
+            frames = finder.find_frames(row)
         except LookupError as err:
             problems.append(Problem(row.where, str(err)))
             continue
-        file, start, end = clip
         if untold:
             cut = row.cut and file.stem.lower() == row.cut.lower()
             source = row.names[0] if cut else finder.name(file)
@@ -159,16 +171,17 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
             message = f"{file} is of the split {clash[1]} in {clash[0]}, here of {split}; left out"
             problems.append(Problem(row.where, message))
             continue
-        if clip not in found:
-            found[clip] = [row.where, split, []]
+        key = (*clip, frames)
+        if key not in found:
+            found[key] = [row.where, split, []]
             told[file].append((start, end, split, row.where))
-        found[clip][2] += captions
+        found[key][2] += captions
     if not found:
         why = f"; {problems[0].where}: {problems[0].message}" if problems else ""
         raise DatasetError(f"{path}: has not one row to learn from{why}")
     clips = [
-        LabelledClip(file, tuple(captions), split, start, end)
-        for (file, start, end), (_, split, captions) in found.items()
+        LabelledClip(file, tuple(captions), split, start, end, frames)
+        for (file, start, end, frames), (_, split, captions) in found.items()
     ]
     searched = f"{finder.base} and {SEARCH_DEPTH} folders deep in it"
     return Labels(clips, [where for where, *_ in found.values()], problems, searched)
@@ -192,16 +205,21 @@ def write_labels(clips: Iterable[LabelledClip], path: Path):
         with partial.open("w", encoding="utf-8") as lines:
             for clip in clips:
                 kind = "image" if clip.path.suffix.lower() in _PICTURES else "video"
-                name = Path(os.path.relpath(clip.path.absolute(), path.parent.absolute()))
-                row = {kind: name.as_posix(), "captions": clip.captions, "split": clip.split}
+                names = [_relative(file, path.parent) for file in clip.files]
+                row = {"frames": names} if clip.frames else {kind: names[0]}
+                row |= {"captions": clip.captions, "split": clip.split}
                 if clip.start or clip.end is not None:
                     row |= {"start": clip.start, "end": clip.end}
                 # Bytes of a name that are no UTF-8 can only be escaped.
-                is_text = row[kind].isprintable()
+                is_text = all(name.isprintable() for name in names)
                 print(json.dumps(row, ensure_ascii=not is_text), file=lines)
         partial.replace(path)
     except OSError as err:
         raise DatasetError(f"{path}: cannot be written: {err.strerror}") from err
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return Path(os.path.relpath(file.absolute(), folder.absolute())).as_posix()
 
 
 def _in_english(rows: Sequence[Row]) -> list[Row]:
@@ -277,6 +295,14 @@ class _Finder:
             if file := self._find_file(name):
                 return file, row.start, row.end
         return self.root / row.names[0], row.start, row.end
+
+    def find_frames(self, row: Row) -> tuple[Path, ...]:
+        """The frames of a row that names them; one that is missing is guessed.
+
+        Raises:
+            LookupError: several files may be meant.
+        """
+        return tuple(self._find_file(name) or self.root / name for name in row.frames)
 
     def name(self, file: Path) -> str:
         """What a file is called, wherever the labels and their clips lie."""

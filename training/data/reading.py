@@ -7,11 +7,43 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from captioner.errors import DatasetError, VideoError
+from captioner.video import read_frames
+from captioner.video.sampling import Timeline
+
+from .manifest import LabelledClip
 
 Item, Found = TypeVar("Item"), TypeVar("Found")
+
+
+def read_clip(
+    clip: LabelledClip, num_frames: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Samples frames evenly over a clip, also over one that comes as frames.
+
+    Args:
+        clip: what to read.
+        num_frames: most frames to take.
+        size: `(height, width)` of each, pixels; None: as large as the first.
+
+    Returns:
+        uint8 RGB, `(num_frames, height, width, 3)`.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    if not clip.frames:
+        return read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
+    count = len(clip.frames)
+    frames = []
+    for index in Timeline(np.arange(count, dtype=float), float(count)).choose(num_frames):
+        [frame] = read_frames(clip.frames[index], 1, size).frames
+        size = frame.shape[:2]
+        frames.append(frame)
+    return np.stack(frames)
 
 
 def read_ahead(read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:

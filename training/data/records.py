@@ -13,11 +13,10 @@ import tensorflow as tf
 
 from captioner.backbones import Backbone
 from captioner.config import SamplingOptions
-from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary
 
 from .manifest import LabelledClip
-from .reading import readable
+from .reading import read_clip, readable
 from .store import FeatureStore, content_digest
 from .views import another_view, moving_crop
 
@@ -118,7 +117,7 @@ def write_records(
 
 def _read_missing(clip, store, sampling, size, views, seed):
     """The keys of a clip's records, and the frames of those that the store lacks."""
-    content = content_digest(clip.path)
+    content = content_digest(*clip.files)
 
     def key(view):
         facts = [content, clip.start, clip.end] + ([view, seed] if view else [])
@@ -128,7 +127,7 @@ def _read_missing(clip, store, sampling, size, views, seed):
     missing = [key for key in keys if key not in store]
     if not missing:
         return keys, {}
-    frames = read_frames(clip.path, sampling.num_frames, size, clip.start, clip.end).frames
+    frames = read_clip(clip, sampling.num_frames, size)
     sequences = {keys[0]: frames}
     if missing != keys[:1]:
         sequences |= _draw_views(clip, keys[1:], len(frames), sampling.num_frames, size)
@@ -139,14 +138,14 @@ def _draw_views(clip, keys, num_frames, most_frames, size):
     """The frames of further views of a clip that has `num_frames`, each by its key, its seed."""
     rngs = {key: np.random.default_rng(int(key, 16)) for key in keys}
     if num_frames == 1:
-        [picture] = read_frames(clip.path, 1).frames
+        [picture] = read_clip(clip, 1)
         return {
             key: moving_crop(picture, rng.integers(1, most_frames + 1), size, rng)
             for key, rng in rngs.items()
         }
     # More moments than a view has, and larger than it, for it is a part of them.
     larger = tuple(5 * side // 4 for side in size)
-    frames = read_frames(clip.path, 3 * most_frames, larger, clip.start, clip.end).frames
+    frames = read_clip(clip, 3 * most_frames, larger)
     return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 

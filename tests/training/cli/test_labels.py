@@ -31,6 +31,21 @@ def test_labels_that_are_all_right(labelled_clips, capsys):
     assert capsys.readouterr().out == "train 4 clips 4 captions; no problems\n"
 
 
+def test_frames_that_are_missing_are_told_with_their_row(tmp_path, capsys):
+    names = [f"clip/{number}.png" for number in range(9)]
+    (tmp_path / "clip").mkdir()
+    for name in names[:-2]:
+        cv2.imwrite(str(tmp_path / name), np.full((8, 8, 3), 99, np.uint8))
+    labels = _write(tmp_path / "train.jsonl", {"frames": names, "caption": "One."})
+    assert _run("check", labels) == 1
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"{labels}, line 1: 2 of 9 frames are missing, the first {tmp_path / names[-2]}; looked in "
+        f"{tmp_path} and 3 folders deep in it"
+    )
+    labels = _write(tmp_path / "train.jsonl", {"frames": names[:-2], "caption": "One."})
+    assert _run("check", labels) == 0
+
+
 def test_every_problem_is_told_with_its_row(labelled_clips, tmp_path, capsys):
     clips = labelled_clips.parent
     broken = tmp_path / "broken.mp4"

@@ -49,6 +49,26 @@ def test_json_lines(folder):
     assert [clip.path.name for clip in read_labels(path, "train")] == ["b.jpg"]
 
 
+def test_clips_that_come_as_frames(folder):
+    rows = [
+        {"id": "a", "frames": ["a/2.jpg", "a/1.jpg"], "caption": "One.", "split": "val"},
+        {"video": "b.mp4", "frames": 250, "caption": "Two.", "split": "train"},
+        {"frames": ["c/1.jpg"], "caption": "Three.", "start": 2},
+        {"frames": [], "caption": "Four."},
+        {"frames": ["d/1.jpg", 7], "caption": "Five."},
+    ]
+    labels = load_labels(folder.labels("labels.jsonl", "\n".join(map(json.dumps, rows))))
+    frames = tuple(folder.path / name for name in ("a/2.jpg", "a/1.jpg"))
+    first, second = labels.clips
+    assert first == LabelledClip(frames[0], ("One.",), "val", frames=frames)
+    assert second == folder.clip("b.mp4", "Two.")
+    assert [(problem.where, problem.message[:24]) for problem in labels.problems] == [
+        ("line 3", "frames have no times; le"),
+        ("line 4", "names no file; expected "),
+        ("line 5", "expected text, found 7"),
+    ]
+
+
 def test_json_lines_of_one_line(folder):
     path = folder.labels("train.jsonl", '{"video": "a.mp4", "caption": "One."}')
     assert read_labels(path) == [folder.clip("a.mp4", "One.")]

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,10 +192,12 @@ def test_files_that_may_not_be_meant(tmp_path):
 
 
 def test_written_labels_are_read_again(tmp_path):
+    frames = tuple(_touch(tmp_path / f"clips/c/{name}.jpg") for name in (2, 1))
     clips = [
         LabelledClip(_touch(tmp_path / "clips/a.mp4"), ("Ein Bär.", "Zwei\u2028und."), "val"),
         LabelledClip(_touch(tmp_path / "clips/b.jpg"), ("Three.",), "train"),
         LabelledClip(tmp_path / "clips/a.mp4", ("Four.",), "val", 1.5, None),
+        LabelledClip(frames[0], ("Five.",), "test", frames=frames),
     ]
     output = tmp_path / "deep/labels.jsonl"
     output.parent.mkdir()
@@ -206,10 +209,11 @@ def test_written_labels_are_read_again(tmp_path):
         "split": "val",
     }
     assert rows[1]["image"] == "../clips/b.jpg"
+    assert rows[3]["frames"] == ["../clips/c/2.jpg", "../clips/c/1.jpg"]
     again = read_labels(output)
-    assert [(clip.path.resolve(), clip.captions, clip.split, clip.start) for clip in again] == [
-        (clip.path, clip.captions, clip.split, clip.start) for clip in clips
-    ]
+    for found, clip in zip(again, clips, strict=True):
+        assert [file.resolve() for file in found.files] == [*clip.files]
+        assert found == replace(clip, path=found.path, frames=found.frames)
     with pytest.raises(DatasetError, match="cannot be written"):
         write_labels(clips, tmp_path / "nowhere/labels.jsonl")
 

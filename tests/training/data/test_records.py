@@ -264,6 +264,28 @@ def test_stretches_of_a_clip_have_features_of_their_own(labelled, tmp_path):
         np.testing.assert_allclose(features, frames.mean((1, 2)), rtol=1e-3)
 
 
+def test_clips_that_come_as_frames_have_features_and_views(tmp_path):
+    backbone, frames = CountingBackbone(), []
+    for number in range(6):
+        frames.append(tmp_path / f"{number}.png")
+        cv2.imwrite(str(frames[-1]), np.full((40, 40, 3), 20 * number, np.uint8))
+    clips = [
+        LabelledClip(several[0], ("One.",), frames=tuple(several))
+        for several in (frames, frames[::-1], frames[:1])
+    ]
+    records = write_records(clips, backbone, SAMPLING, tmp_path / "features", views=1)
+    batches = read_records(records, Vocabulary.build(["One."]), batch_size=6)
+    [(inputs, _)] = batches.read()
+    found = dict(zip(inputs["clip"].numpy().tolist(), inputs["features"].numpy()[..., 0]))
+    lengths = dict(zip(inputs["clip"].numpy().tolist(), inputs["sequence_length"].numpy()))
+    assert len(records.places) == 6
+    assert lengths[0] == lengths[1] == 3
+    plain = write_records(clips[:2], backbone, SAMPLING, tmp_path / "features")
+    inputs, _ = next(iter(read_records(plain, batches.vocabulary, 2).read()))
+    assert inputs["features"].numpy()[..., 0].tolist() == [[20, 60, 100], [80, 40, 0]]
+    assert found.keys() == {0, 1, 2}
+
+
 def test_records_are_read_by_tensorflow_as_documented(records):
     dataset = tf.data.TFRecordDataset([str(file) for file in records.files])
     parsed = [
