@@ -25,7 +25,7 @@ from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from . import arguments
 from .finding import find
-from .progress import Progress, tell_kept
+from .progress import Progress, tell, tell_kept
 
 
 def add_caption(commands):
@@ -147,13 +147,13 @@ def _caption(args) -> int:
             for kept in getattr(journal, "kept", ()):
                 tell_kept(args.output, kept)
 
-        def todo():
-            for found in find(args.paths, args.recursive, captioner.name, args.shard):
+        def todo(tell=None):
+            for found in find(args.paths, args.recursive, captioner.name, args.shard, tell):
                 if isinstance(found, Failure) or not journal or found not in journal:
                     yield found
 
         stop = stack.enter_context(_stop_at_interrupt())
-        videos = takewhile(lambda _: not stop.is_set(), todo())
+        videos = takewhile(lambda _: not stop.is_set(), todo(tell))
         if args.on is None:
             results = caption_files(captioner, videos, args.segments, readers)
         else:

@@ -19,7 +19,7 @@ from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from .arguments import add_reading_limits
 from .finding import find
-from .progress import tell_kept
+from .progress import tell, tell_kept
 
 
 def add_label(commands):
@@ -61,7 +61,7 @@ def _label(args) -> int:
     form = FORMATS[args.format]
     if args.resume and args.output is None:
         raise CaptionerError("--resume needs the --output that it is to go on with")
-    found = list(find(args.paths, args.recursive, args.model))
+    found = list(find(args.paths, args.recursive, args.model, tell=tell))
     if not form.is_table and args.output is None and len(found) > 1:
         raise CaptionerError(
             f"--format {args.format} does not tell videos apart, and there are {len(found)}; name "

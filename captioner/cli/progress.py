@@ -12,6 +12,11 @@ from tqdm import tqdm
 from ..caption import Caption, Failure
 
 
+def tell(message: str):
+    """Says something on stderr, beside the live line."""
+    tqdm.write(message, file=sys.stderr)
+
+
 def tell_kept(output: str | os.PathLike, kept: str | os.PathLike):
     """Says where that is now which an earlier run has written."""
     print(f"captioner: what {output} held is now in {kept}", file=sys.stderr)

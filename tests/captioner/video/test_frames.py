@@ -2,6 +2,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -358,6 +359,13 @@ def test_find_videos(tmp_path):
 
     assert found() == ["a.JPG", "b.mp4"]
     assert found(recursive=True) == ["a.JPG", "b.mp4", "deep/c.gif", "deep/er/d.mkv"]
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    write_clip(tmp_path / "a.mp4", _numbered(2)).rename(tmp_path / "nameless")
+    passed_over = Counter()
+    assert found(passed_over=passed_over) == ["a.JPG", "b.mp4", "gone.mp4", "nameless"]
+    assert passed_over == {".txt": 1}
+    assert len(found(recursive=True, passed_over=passed_over)) == 6
+    assert passed_over == {".txt": 2, "links to folders": 1}
     with pytest.raises(VideoError, match="cannot be listed"):
         list(find_videos(tmp_path / "none"))
 
