@@ -1,0 +1,230 @@
+"""Files as programs write them: what is read is compared with the pictures that went in."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.errors import VideoError
+from captioner.video import read_frames, read_steadily, stream_frames
+
+NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 25
+INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
+QUIET = {"x265-params": "log-level=none"}
+
+# Suffix, encoder, pixel format, options, how far a pixel may be off in the mean.
+ENCODINGS = {
+    f"{suffix} {codec} {pix_fmt}{' ' if about else ''}{about}": (
+        suffix,
+        codec,
+        pix_fmt,
+        options,
+        off,
+    )
+    for suffix, codec, pix_fmt, about, options, off in [
+        ("mp4", "libx264", "yuv420p", "", {}, 8),
+        ("mp4", "libx264", "yuv420p", "interlaced", INTERLACED, 8),
+        ("mp4", "libx264", "yuv420p", "b-frames", {"bf": "4"}, 8),
+        ("mp4", "libx264", "yuv420p", "fragmented", {"movflags": "frag_keyframe+empty_moov"}, 8),
+        ("mp4", "libx264", "yuv422p", "", {}, 8),
+        ("mp4", "libx264", "yuv444p", "", {}, 8),
+        ("mp4", "libx264", "yuv420p10le", "", {}, 8),
+        ("mp4", "libx264", "yuvj420p", "", {}, 8),
+        ("mp4", "libx264rgb", "rgb24", "", {}, 8),
+        ("mkv", "libx264", "yuv420p", "", {}, 8),
+        ("mkv", "libx264", "gray", "", {}, 60),
+        ("ts", "libx264", "yuv420p", "", {}, 8),
+        ("ts", "libx264", "yuv420p", "interlaced", INTERLACED, 8),
+        ("mts", "libx264", "yuv420p", "interlaced", INTERLACED, 8),
+        ("flv", "libx264", "yuv420p", "", {}, 8),
+        ("avi", "libx264", "yuv420p", "", {"bf": "0"}, 8),
+        ("h264", "libx264", "yuv420p", "", {}, 8),
+        ("mp4", "libx265", "yuv420p", "", QUIET, 8),
+        ("mkv", "libx265", "yuv420p10le", "", QUIET, 8),
+        ("ts", "libx265", "yuv420p", "", QUIET, 8),
+        ("mp4", "libsvtav1", "yuv420p", "", {"preset": "10"}, 12),
+        ("webm", "libsvtav1", "yuv420p10le", "", {"preset": "10"}, 12),
+        ("webm", "libvpx", "yuv420p", "", {}, 12),
+        ("webm", "libvpx", "yuv420p", "hidden", {"auto-alt-ref": "1", "lag-in-frames": "8"}, 12),
+        ("webm", "libvpx-vp9", "yuv420p", "", {}, 12),
+        ("mp4", "libvpx-vp9", "yuv444p", "", {}, 12),
+        ("mpg", "mpeg1video", "yuv420p", "", {}, 12),
+        ("mpg", "mpeg2video", "yuv420p", "", {}, 12),
+        ("vob", "mpeg2video", "yuv420p", "interlaced", {"flags": "+ilme+ildct"}, 12),
+        ("ts", "mpeg2video", "yuv420p", "interlaced", {"flags": "+ilme+ildct"}, 12),
+        ("mxf", "mpeg2video", "yuv422p", "", {}, 12),
+        ("avi", "mpeg4", "yuv420p", "", {}, 12),
+        ("mp4", "mpeg4", "yuv420p", "", {}, 12),
+        ("avi", "mjpeg", "yuvj422p", "", {}, 12),
+        ("mov", "mjpeg", "yuvj420p", "", {}, 12),
+        ("mov", "prores_ks", "yuv422p10le", "", {}, 8),
+        ("mov", "prores_ks", "yuva444p10le", "", {}, 8),
+        ("mov", "qtrle", "rgb24", "", {}, 4),
+        ("mov", "png", "rgba", "", {}, 4),
+        ("mkv", "ffv1", "yuv420p", "", {}, 6),
+        ("mkv", "ffv1", "yuv422p16le", "", {}, 6),
+        ("avi", "ffv1", "bgr0", "", {}, 6),
+        ("avi", "huffyuv", "yuv422p", "", {}, 6),
+        ("avi", "utvideo", "gbrp", "", {}, 4),
+        ("avi", "rawvideo", "yuv420p", "", {}, 6),
+        ("y4m", "wrapped_avframe", "yuv420p", "", {}, 6),
+        ("wmv", "wmv2", "yuv420p", "", {}, 12),
+        ("asf", "msmpeg4", "yuv420p", "", {}, 12),
+        ("flv", "flv", "yuv420p", "", {}, 12),
+        ("rm", "rv10", "yuv420p", "", {}, 12),
+        ("gif", "gif", "rgb8", "", {}, 40),
+        ("apng", "apng", "rgb24", "", {}, 4),
+    ]
+}
+
+
+def picture(number, height=HEIGHT, width=WIDTH):
+    """A ramp of colours, and a bar that moves with the number."""
+    down, across = np.mgrid[:height, :width]
+    colours = [across * 200 // width, down * 200 // height, np.full_like(across, 120)]
+    pixels = np.stack(colours, -1).astype(np.uint8)
+    pixels[:, 4 * number + 4 : 4 * number + 10] = 250
+    return pixels
+
+
+def write(path, codec, pix_fmt="yuv420p", options=(), pts=None, count=NUM_FRAMES, **colours):
+    options = dict(options)
+    container_options = {"movflags": options.pop("movflags")} if "movflags" in options else {}
+    with av.open(str(path), "w", options=container_options) as out:
+        stream = out.add_stream(codec, FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.options = options
+        stream.codec_context.gop_size = 8
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(number % NUM_FRAMES), format="rgb24")
+            frame = frame.reformat(format=pix_fmt)
+            if pts is not None:
+                frame.pts, frame.time_base = pts(number), Fraction(1, FPS)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def off_by(frames, numbers=range(NUM_FRAMES)):
+    """How far pixels are off, in the mean, in the worst of the frames."""
+    assert len(frames) == len(numbers)
+    expected = [picture(number).astype(float) for number in numbers]
+    return max(np.abs(frame - other).mean() for frame, other in zip(frames, expected))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_went_in_comes_out(encoding, tmp_path):
+    suffix, codec, pix_fmt, options, tolerance = ENCODINGS[encoding]
+    path = write(tmp_path / f"a.{suffix}", codec, pix_fmt, options)
+    clip = read_frames(path, NUM_FRAMES)
+    assert off_by(clip.frames) <= tolerance
+    np.testing.assert_allclose(clip.times, np.arange(NUM_FRAMES) / FPS, atol=0.021)
+    steadily = [sample.frame for sample in read_steadily(path, 1 / FPS)]
+    assert off_by(steadily, range(len(steadily))) <= tolerance
+    assert len(steadily) >= NUM_FRAMES - 1
+    streamed = [frame for _, frame in stream_frames(path, FPS / 2)]
+    assert abs(len(streamed) - NUM_FRAMES / 2) <= 1
+    assert min(frame.mean() for frame in streamed) > 60
+
+
+def test_pauses_and_clocks_that_jump(tmp_path):
+    def times_of(name, pts):
+        path = tmp_path / f"{name}.mkv"
+        return read_frames(write(path, "libx264", options={"bf": "0"}, pts=pts), 6)
+
+    pause = times_of("pause", lambda n: n + (n >= 6) * FPS * 80)
+    assert pause.duration == pytest.approx(80.48, abs=0.05)
+    assert (pause.times < 1).sum() == 3
+    jump = times_of("jump", lambda n: n + (n >= 1) * FPS * 86_400)
+    assert jump.duration == pytest.approx(0.48, abs=0.05)
+    assert np.ptp(np.diff(jump.times)) < 0.05
+    epoch = tmp_path / "jump.mkv"
+    assert len(list(stream_frames(epoch, 5))) <= 4
+
+
+def test_parts_that_were_put_together(tmp_path):
+    part = write(tmp_path / "part.ts", "libx264", count=2 * FPS)
+    whole = tmp_path / "whole.ts"
+    whole.write_bytes(part.read_bytes() * 2)
+    clip = read_frames(whole, 4)
+    assert clip.duration == pytest.approx(4, abs=0.2)
+    np.testing.assert_allclose(clip.times, [0.5, 1.5, 2.5, 3.5], atol=0.1)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "1", "P", "CMYK", "I;16"])
+def test_pictures_in_all_modes(mode, tmp_path):
+    grey = Image.fromarray(picture(3)).convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(picture(3)).convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path)
+    [frame] = read_frames(path, 1).frames
+    expected = (grey if mode == "I;16" else image).convert("RGB")
+    assert np.abs(frame - np.asarray(expected).astype(float)).mean() < 6
+
+
+def test_transparent_is_white(tmp_path):
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert read_frames(tmp_path / "a.png", 1).frames.min() == 255
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_in_all_orientations(suffix, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = picture(3)
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", exif=exif)
+    [frame] = read_frames(tmp_path / f"a.{suffix}", 1).frames
+    shown = stored.swapaxes(0, 1) if orientation > 4 else stored
+    if orientation in (3, 4, 7, 8):
+        shown = shown[::-1]
+    if orientation in (2, 3, 6, 7):
+        shown = shown[:, ::-1]
+    assert np.abs(frame - shown.astype(float)).mean() < 14
+
+
+def test_half_a_picture_is_told(tmp_path):
+    Image.fromarray(np.tile(picture(3), (8, 8, 1))).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match=r"a\.jpg.*not all there"):
+        read_frames(tmp_path / "a.jpg", 1)
+
+
+@pytest.mark.parametrize("across", [1, -1])
+@pytest.mark.parametrize("down", [1, -1])
+@pytest.mark.parametrize("aside", [False, True])
+def test_turned_and_mirrored_videos(across, down, aside, tmp_path):
+    path = write(tmp_path / "a.mp4", "libx264")
+    one = 1 << 16
+    a, b, c, d = (0, down, across, 0) if aside else (across, 0, 0, down)
+    matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    plain = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    data = path.read_bytes()
+    place = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:place] + matrix + data[place + 36 :])
+    shown = picture(6).swapaxes(0, 1) if aside else picture(6)
+    frame = read_frames(path, NUM_FRAMES).frames[6]
+    assert np.abs(frame - shown[::down, ::across].astype(float)).mean() < 8
+
+
+def test_name_that_is_no_utf_8(tmp_path):
+    path = write(tmp_path / "a.mp4", "libx264").rename(tmp_path / "caf\udce9.mp4")
+    assert off_by(read_frames(path, NUM_FRAMES).frames) < 8
+
+
+def test_sound_only(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("aac", 44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.rate = 44100
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="sound only"):
+        read_frames(tmp_path / "a.mp4", 1)
