@@ -14,11 +14,30 @@ SHAPE = ("attention", "encoder", "encoder_layers", "bidirectional")  # fields of
 
 
 @dataclass(frozen=True)
+class Source:
+    """Labels that are learned from beside others.
+
+    Attributes:
+        path: a label file of any format, or a folder of clips.
+        share: how large a part of what is learned in a pass comes from it, beside the shares of
+            the others.
+    """
+
+    path: Path
+    share: float
+
+    def __post_init__(self):
+        if not 0 < self.share < float("inf"):
+            raise CaptionerError(f"{self.path}: expected a share above 0, found {self.share:g}")
+
+
+@dataclass(frozen=True)
 class CaptionTraining:
     """A training of a model that captions.
 
     Attributes:
-        labels: label files of any format, or folders of clips.
+        labels: label files of any format, or folders of clips, each clip of which is learned from
+            once in a pass; or all as `Source`, with a share for each.
         output: the model folder to write.
         base: name or folder of the model to go on from; `none`: without one; None: the default
             model, unless one of the next seven is given.
@@ -54,7 +73,7 @@ class CaptionTraining:
         CaptionerError: options that exclude one another.
     """
 
-    labels: tuple[Path, ...]
+    labels: tuple[Path, ...] | tuple[Source, ...]
     output: Path
     base: str | Path | None = None
     backbone: str | None = None
@@ -85,6 +104,10 @@ class CaptionTraining:
     seed: int = 1
 
     def __post_init__(self):
+        if len({isinstance(one, Source) for one in self.labels}) > 1:
+            raise CaptionerError("give each of the labels a share (LABELS=SHARE), or none of them")
+        if len(set(self.paths)) < len(self.paths):
+            raise CaptionerError("name each of the labels once")
         if self.replay_share is not None and self.replay is None:
             raise CaptionerError("--replay-share is a share of what --replay names: name it too")
         if self.freeze_encoder and not self.has_base:
@@ -97,6 +120,17 @@ class CaptionTraining:
                 f"a base brings its own CNN and its own shape: leave out {flags}, or --base"
             )
         _check_cnn(self)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Of the labels."""
+        return tuple(one.path if isinstance(one, Source) else one for one in self.labels)
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """Of the labels, 1 together; None: they have none."""
+        found = [one.share for one in self.labels if isinstance(one, Source)]
+        return tuple(share / sum(found) for share in found) if found else None
 
     @property
     def has_base(self) -> bool:

@@ -61,13 +61,18 @@ def train_captioner(options: CaptionTraining) -> ModelFolder:
 
 
 def _train(options: CaptionTraining) -> ModelFolder:
-    labels = {path: load_labels(path) for path in options.labels}
+    labels = {path: load_labels(path) for path in options.paths}
     for path, one in labels.items():
         warn(path, one, one.clips)
     labelled = [clip for one in labels.values() for clip in one.clips]
     clips = {split: [c for c in labelled if c.split == split] for split in ("train", "val")}
-    if not clips["train"]:
-        raise DatasetError(f"{options.labels[0]}: has no row of the split train")
+    # What is learned from, in as many parts as there are shares.
+    learned = [clips["train"]]
+    if options.shares:
+        learned = [[c for c in one.clips if c.split == "train"] for one in labels.values()]
+    for path, several in zip(labels, learned):
+        if not several:
+            raise DatasetError(f"{path}: has no row of the split train")
     base = ModelFolder.open(options.base or DEFAULT_MODEL) if options.has_base else None
     folder, backbone, weights = _begin(options, base, clips["train"])
     window = options.window if folder.sampling.num_frames > options.window else None
@@ -83,20 +88,20 @@ def _train(options: CaptionTraining) -> ModelFolder:
     if replay and base is not None:
         replay = rehearse(base, replay, work / "rehearsal")
     share = REPLAY_SHARE if options.replay_share is None else options.replay_share
-    records = {"train": extract(clips["train"], options.views)}
-    if clips["val"]:
-        records["val"] = extract(clips["val"])
+    records = [extract(several, options.views) for several in learned]
     batches = read_records(
-        records["train"],
+        records,
         folder.vocabulary,
         options.batch_size,
         options.seed,
+        options.shares,
         replay,
         share if replay else 0.0,
     )
     validation = None
     if clips["val"]:
-        validation = read_records(records["val"], folder.vocabulary, options.batch_size)
+        records.append(extract(clips["val"]))
+        validation = read_records(records[-1], folder.vocabulary, options.batch_size)
     rounds = TrainingOptions(
         epochs=options.epochs or max(EPOCHS, -(-FEWEST_STEPS // len(batches))),
         batch_size=options.batch_size,
@@ -107,8 +112,11 @@ def _train(options: CaptionTraining) -> ModelFolder:
     )
     captions = [clip.captions for clip in batches.clips]
     facts = [str(base and base.path.resolve()), options.freeze_encoder, options.views, window]
+    facts += options.shares or ()
     claim(work / "state", captions, asdict(folder.model), asdict(rounds), facts)
     data = {name: getattr(options, name) for name in DATA_SETTINGS} | {"base": base and base.name}
+    for path, one in zip(labels, options.shares or ()):
+        data[f"share of {path}"] = one
     if replay is not None:
         data["replay_share"] = share
     settings = {"Data": data, "Training": asdict(rounds)}

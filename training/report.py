@@ -140,7 +140,7 @@ def report_captions(
     base: ModelFolder | None,
     history: Sequence[dict],
     labels: dict[Path, Labels],
-    records: dict[str, "Records"],
+    records: Sequence["Records"],
     validation: "Batches | None",
     settings: dict[str, dict],
 ):
@@ -152,7 +152,7 @@ def report_captions(
         base: what it went on from.
         history: as `training.trainer.train` returns it.
         labels: by their files.
-        records: of the splits that were used.
+        records: all that were used.
         validation: `Batches` of the split val.
         settings: of the training, by topic.
 
@@ -167,13 +167,13 @@ def report_captions(
     clips = [clip for one in labels.values() for clip in one.clips]
     splits = Counter(clip.split for clip in clips)
     counts = {f"clips of the split {split}": splits[split] for split in SPLITS}
-    counts["of these unreadable"] = sum(len(one.unreadable) for one in records.values())
+    counts["of these unreadable"] = sum(len(one.unreadable) for one in records)
     counts["sentences"] = sum(len(clip.captions) for clip in clips)
     counts["words it can say"] = len(folder.vocabulary) - len(SPECIAL_TOKENS)
     if base is not None:
         counts["of these new"] = len(folder.vocabulary) - len(base.vocabulary)
     problems = [(file, problem) for file, one in labels.items() for problem in one.problems]
-    unreadable = [pair for one in records.values() for pair in one.unreadable]
+    unreadable = [pair for one in records for pair in one.unreadable]
     report = Report(
         model=folder.path,
         history=history,

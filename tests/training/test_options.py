@@ -7,7 +7,9 @@ import pytest
 
 from captioner.cli import main as cli
 from captioner.errors import CaptionerError
-from training.options import CaptionTraining, LabelTraining
+from captioner.terminal import WRONG_USAGE
+from training.cli.train import _labels
+from training.options import CaptionTraining, LabelTraining, Source
 
 LABELS, OUTPUT = (Path("labels.csv"),), Path("model")
 VERBS = {("train",): CaptionTraining, ("moments", "train"): LabelTraining}
@@ -50,3 +52,31 @@ def test_moments_take_no_option_of_captions(option, capsys):
     with pytest.raises(SystemExit):
         cli.main(["moments", "train", "labels.csv", "--output", "model", option, "2"])
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_labels_may_have_shares(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _labels("a.csv") == Path("a.csv")
+    assert _labels("a.csv=1.1") == Source(Path("a.csv"), 1.1)
+    assert _labels("a=b.csv=0.5") == Source(Path("a=b.csv"), 0.5)
+    assert _labels("a=b.csv") == Path("a=b.csv")
+    assert _labels("run=3") == Source(Path("run"), 3)
+    (tmp_path / "run=3").touch()
+    assert _labels("run=3") == Path("run=3")
+    assert _labels("run=3=0.5") == Source(Path("run=3"), 0.5)
+    options = CaptionTraining((Source(Path("a"), 3), Source(Path("b"), 1)), OUTPUT)
+    assert options.paths == (Path("a"), Path("b"))
+    assert options.shares == (0.75, 0.25)
+    assert CaptionTraining(LABELS, OUTPUT).shares is None
+
+
+def test_shares_that_make_no_sense(capsys):
+    for labels, message in [
+        (["a.csv=0.5", "b.csv"], "give each of the labels a share"),
+        (["a.csv=0.5", "a.csv=0.5"], "name each of the labels once"),
+    ]:
+        assert cli.main(["train", *labels, "--output", "model"]) == WRONG_USAGE
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["train", "a.csv=0", "--output", "model"])
+    assert "a.csv: expected a share above 0, found 0" in capsys.readouterr().err

@@ -25,10 +25,10 @@ from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.terminal import WRONG_USAGE
 from captioner.vocabulary import Vocabulary
-from training.data.manifest import read_labels
+from training.data.manifest import read_labels, write_labels
 from training.data.records import write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
-from training.options import CaptionTraining
+from training.options import CaptionTraining, Source
 from training.recipe import train_captioner
 from training.transfer import grow_vocabulary, permit_repetition, rehearse, transfer
 
@@ -349,8 +349,12 @@ def test_a_whole_training_from_python(labelled_clips, tiny_cnn, tmp_path, monkey
         monkeypatch.setattr(f"training.recipe.{finish}", lambda *_: None)
     before = keras.config.dtype_policy()
     shape = {"attention": "additive", "encoder": "gru", "encoder_layers": 2, "bidirectional": True}
+    [one, *others] = read_labels(labelled_clips)
+    write_labels([one], tmp_path / "one.jsonl")
+    write_labels(others, tmp_path / "others.jsonl")
+    labels = (Source(tmp_path / "one.jsonl", 3), Source(tmp_path / "others.jsonl", 1))
     options = CaptionTraining(
-        (labelled_clips,), tmp_path / "new", cnn=tiny_cnn, epochs=1, precision="mixed_bfloat16"
+        labels, tmp_path / "new", cnn=tiny_cnn, epochs=1, precision="mixed_bfloat16"
     )
     folder = train_captioner(replace(options, **shape))
     assert keras.config.dtype_policy() == before

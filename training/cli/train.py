@@ -1,11 +1,13 @@
 """The verb `train` of the `captioner` command."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from captioner.config import ATTENTIONS, ENCODERS, DecodingOptions, ModelConfig, SamplingOptions
+from captioner.errors import CaptionerError
 from captioner.terminal import ALL_GOOD, count, muted_stderr, positive, share
 
-from ..options import CaptionTraining
+from ..options import CaptionTraining, Source
 from .arguments import add_cnn, add_fitting, add_patience, add_work, options_of
 
 
@@ -18,7 +20,14 @@ def add_train(commands):
         "that was stopped.",
     )
     add = parser.add_argument
-    add("labels", nargs="+", type=Path, help="labels of any format, or a folder of clips")
+    add(
+        "labels",
+        nargs="+",
+        type=_labels,
+        metavar="LABELS[=SHARE]",
+        help="labels of any format, or a folder of clips; with several of them, LABELS=SHARE "
+        "tells how large a part of each pass comes from it",
+    )
     add("--output", type=Path, required=True, metavar="DIR", help="model folder")
     add(
         "--base",
@@ -139,6 +148,19 @@ def _add_shape(parser):
         default=None,
         help="read the frames backwards too; default: no",
     )
+
+
+def _labels(text: str) -> Path | Source:
+    """`LABELS` or `LABELS=SHARE`; a file that is called so is `LABELS`."""
+    path, equals, number = text.rpartition("=")
+    if not equals or Path(text).exists():
+        return Path(text)
+    try:
+        return Source(Path(path), float(number))
+    except ValueError:
+        return Path(text)
+    except CaptionerError as err:
+        raise ArgumentTypeError(str(err)) from err
 
 
 def _train(args) -> int:

@@ -160,32 +160,46 @@ def _look(backbone, sequences: dict[str, np.ndarray], store):
 
 
 def read_records(
-    records: Records,
+    records: Records | Sequence[Records],
     vocabulary: Vocabulary,
     batch_size: int,
     seed: int | None = None,
+    shares: Sequence[float] | None = None,
     replay: Records | None = None,
     replay_share: float = 0.0,
 ) -> "Batches":
     """Reads records as batches for `CaptionModel`, each clip with one of its captions.
 
     Args:
-        records: written by `write_records`.
+        records: written by `write_records`; or those of several sources, whose clips are
+            numbered on from those before.
         vocabulary: turns the captions into token ids.
         batch_size: clips in a batch.
         seed: shuffles, and draws a caption for each clip anew in each pass; with None every
             pass has the order of the records and the first captions.
-        replay: further records, of which each pass has a sample; their clips are numbered on
-            from those of `records`.
+        shares: how much of a pass comes from each source, 1 together. A pass is as long as all
+            sources are; of a source that has more records than its part a sample is drawn in each
+            pass, and one that has fewer is gone through more often. None: each record once.
+        replay: further records, of which each pass has a sample; their clips come last.
         replay_share: how much of a pass is replayed, 0 <= share < 1.
     """
     if not 0 <= replay_share < 1:
         raise ValueError(f"expected 0 <= replay_share < 1, received: {replay_share=}")
-    if replay is not None and replay.feature_shape != records.feature_shape:
-        shapes = f"{records.feature_shape=}, {replay.feature_shape=}"
+    sources = [records] if isinstance(records, Records) else list(records)
+    counts = [len(source.places) for source in sources]
+    if shares is not None:
+        if len(shares) != len(counts) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"expected a share of each source, 1 together, received: {shares=}")
+        if seed is None:
+            raise ValueError("expected a seed where sources have shares, received: seed=None")
+        counts = [max(1, round(sum(counts) * share)) for share in shares]
+    if replay is not None:
+        sources.append(replay)
+        counts.append(round(sum(counts) * replay_share / (1 - replay_share)))
+    if len({source.feature_shape for source in sources}) > 1:
+        shapes = [source.feature_shape for source in sources]
         raise ValueError(f"expected features of one backbone, received: {shapes}")
-    sources = [records, replay] if replay is not None else [records]
-    return Batches(sources, vocabulary, batch_size, seed, replay_share)
+    return Batches(sources, vocabulary, batch_size, seed, counts)
 
 
 class Batches:
@@ -200,8 +214,8 @@ class Batches:
         vocabulary: what turned their captions into token ids.
     """
 
-    def __init__(self, sources: Sequence[Records], vocabulary, batch_size, seed, replay_share):
-        """As `read_records`, which is the way in."""
+    def __init__(self, sources: Sequence[Records], vocabulary, batch_size, seed, counts):
+        """As `read_records`, which is the way in; `counts` are records of each source in a pass."""
         self.clips = [clip for source in sources for clip in source.clips]
         self.vocabulary = vocabulary
         self._captions = [
@@ -211,17 +225,19 @@ class Batches:
         self._files = [str(file) for source in sources for file in source.files]
         self._feature_shape = sources[0].feature_shape
         self._places = np.concatenate([source.places for source in sources])
-        self._num_new = len(sources[0].places)
-        self._places["clip"][self._num_new :] += len(sources[0].clips)
-        self._places["file"][self._num_new :] += len(sources[0].files)
-        num_replayed = round(self._num_new * replay_share / (1 - replay_share))
-        self._num_replayed = num_replayed if len(sources) > 1 else 0
+        self._sizes, self._counts = [len(source.places) for source in sources], counts
+        first = clips = files = 0
+        for source in sources:
+            own = slice(first, first + len(source.places))
+            self._places["clip"][own] += clips
+            self._places["file"][own] += files
+            first, clips, files = own.stop, clips + len(source.clips), files + len(source.files)
         self._batch_size, self._seed = batch_size, seed
         self._plan = lru_cache(maxsize=2)(self._make_plan)
 
     def __len__(self) -> int:
         """Batches in a pass."""
-        return -(-(self._num_new + self._num_replayed) // self._batch_size)
+        return -(-sum(self._counts) // self._batch_size)
 
     def num_words(self, epoch: int) -> list[int]:
         """Words and ENDs in each batch of a pass."""
@@ -252,12 +268,12 @@ class Batches:
     def _make_plan(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """The records and the captions of each batch of a pass."""
         rng = np.random.default_rng((self._seed or 0, epoch if self._seed is not None else 0))
-        num_old = len(self._places) - self._num_new
-        replayed = rng.permutation(num_old)
-        if self._num_replayed > num_old:
-            replayed = rng.integers(num_old, size=self._num_replayed)
+        firsts = np.cumsum([0, *self._sizes[:-1]])
         records = np.concatenate(
-            [np.arange(self._num_new), self._num_new + replayed[: self._num_replayed]]
+            [
+                first + (np.arange(size) if count == size else _draw(rng, size, count))
+                for first, size, count in zip(firsts, self._sizes, self._counts, strict=True)
+            ]
         )
         counts = [len(self._captions[clip]) for clip in self._places["clip"][records]]
         if self._seed is None:
@@ -302,6 +318,12 @@ class Batches:
         for row, ids in zip(token_ids, chosen):
             row[: len(ids)] = ids
         return np.array(examples, object), token_ids, np.ascontiguousarray(places["clip"])
+
+
+def _draw(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
+    """`count` of the numbers below `size`, all of them as often as one another or once more."""
+    times = -(-count // size)
+    return np.concatenate([rng.permutation(size) for _ in range(times)] or [[]])[:count].astype(int)
 
 
 def _read_bytes(file: str, offset: int, size: int) -> bytes:

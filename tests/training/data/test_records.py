@@ -215,6 +215,27 @@ def test_replay_mixes_a_share_of_old_clips_into_each_pass(records, vocabulary):
         read_records(new, vocabulary, 2, replay=replace(records, feature_shape=(9,)))
 
 
+def test_each_source_has_its_share_of_a_pass(records, vocabulary):
+    few = replace(records, clips=records.clips[:2], places=records.places[:2])
+    batches = read_records([few, records], vocabulary, 4, seed=1, shares=(0.7, 0.3))
+    total = len(few.places) + len(records.places)
+    assert len(batches.clips) == len(few.clips) + len(records.clips)
+    seen = set()
+    for epoch in range(12):
+        read = _batches(batches, len(batches) * epoch, len(batches) * (epoch + 1))
+        clips = [clip for inputs, _ in read for clip in inputs["clip"].tolist()]
+        assert len(clips) == total
+        counts = [np.isin(clips, few.places["clip"]).sum(), len(clips)]
+        assert counts[0] == round(0.7 * total)
+        seen |= set(clips)
+    assert seen == {*few.places["clip"], *(len(few.clips) + records.places["clip"])}
+    for shares in ((0.7, 0.2), (1.0,), (1.5, -0.5)):
+        with pytest.raises(ValueError, match="a share of each source"):
+            read_records([few, records], vocabulary, 4, seed=1, shares=shares)
+    with pytest.raises(ValueError, match="expected a seed"):
+        read_records([few, records], vocabulary, 4, shares=(0.7, 0.3))
+
+
 def test_long_captions_are_cut(records):
     long = replace(records.clips[0], captions=("word " * 20_000,))
     cut = replace(records, clips=[long], places=records.places[:1])
