@@ -23,10 +23,10 @@ from typing import Any
 
 from .config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from .errors import ModelError
-from .vocabulary import Vocabulary
+from .vocabulary import SPECIAL_TOKENS, Vocabulary, style_token
 
 FORMAT_VERSION = 1
-DEFAULT_MODEL = "default"
+DEFAULT_MODEL, SMALL_MODEL = "default", "small"
 TASK = "caption"
 CONFIG, VOCABULARY = "config.json", "vocabulary.txt"
 WEIGHTS, BACKBONE_WEIGHTS = "captioner.weights.h5", "backbone.weights.h5"
@@ -95,6 +95,12 @@ class ModelFolder:
                 vocabulary=Vocabulary.load(path / VOCABULARY),
             )
         expect_lines(path / VOCABULARY, folder.model.vocab_size, "tokens", len(folder.vocabulary))
+        styles = tuple(map(style_token, folder.model.styles))
+        if folder.vocabulary.tokens[len(SPECIAL_TOKENS) :][: len(styles)] != styles:
+            raise ModelError(
+                f"{path / VOCABULARY}: expected the styles {styles} after the special tokens; "
+                "copy the folder again from where it came"
+            )
         return folder
 
     def digest(self) -> str:

@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--clips", type=Path, metavar="DIR", help="a folder of real clips")
     args = parser.parse_args()
     model = ModelFolder.open()
-    how = (model.sampling.num_frames, (model.cnn.input_size, model.cnn.input_size))
+    how = (model.sampling.num_frames, model.load_backbone().input_size)
     result = {"cpus": os.cpu_count(), "runs": args.runs, "num_frames": how[0]}
     with tempfile.TemporaryDirectory() as folder:
         for height in (360, 1080):

@@ -27,7 +27,7 @@ import keras
 import numpy as np
 
 from captioner.config import LabelConfig
-from captioner.model_folder import ModelFolder
+from captioner.model_folder import SMALL_MODEL, ModelFolder
 from captioner.moments.model import LabelModel
 from training.moments.metrics import segmental_scores
 from training.moments.trainer import LabelTrainingOptions, predict, train
@@ -92,8 +92,8 @@ def draw_video(path: Path, seed: int) -> np.ndarray:
 
 
 def prepare(folder: Path) -> list[LabelledFeatures]:
-    """Draws the videos and looks at them with the default model's CNN."""
-    model = ModelFolder.open()
+    """Draws the videos and looks at them with the CNN of the model `small`."""
+    model = ModelFolder.open(SMALL_MODEL)
     backbone = model.load_backbone()
     videos = []
     for seed in range(NUM_VIDEOS):

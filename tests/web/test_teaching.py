@@ -168,7 +168,7 @@ def test_a_broken_model_is_told_and_does_no_harm(client, corrected, teacher, con
 
 def test_a_model_that_is_named_anew_is_used(config, tmp_path):
     path = tmp_path / "mine"
-    shutil.copytree(ModelFolder.open().path, path)
+    shutil.copytree(ModelFolder.open("small").path, path)
     for model in ("default", str(path), "default"):
         client = create_app(replace(config, model=model)).test_client()
     states = {row["name"]: row["state"] for row in client.get("/api/v1/models").json["models"]}

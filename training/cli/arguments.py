@@ -31,7 +31,7 @@ def add_cnn(parser, when: str = ""):
         "--cnn",
         type=Path,
         metavar="DIR",
-        help=f"a CNN of captioner distill instead of the default one{when}",
+        help=f"a CNN of captioner distill instead of that of the model small{when}",
     )
     parser.add_argument(
         "--input-size",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from captioner.config import CnnConfig
 from captioner.errors import CaptionerError, DatasetError
-from captioner.model_folder import BACKBONE_WEIGHTS, ModelFolder
+from captioner.model_folder import BACKBONE_WEIGHTS, SMALL_MODEL, ModelFolder
 
 CNN_CONFIG = "cnn.json"
 
 
 def bundled_cnn(folder: Path | None = None, input_size: int | None = None):
-    """Shape and weights of a CNN of `captioner distill`, or of a model that ships.
+    """Shape and weights of a CNN of `captioner distill`, or of the model `small`.
 
     It may see frames larger than in its own training: there it saw crops, in which things are
     larger than in whole frames (Touvron et al. 2019, "Fixing the train-test resolution
@@ -30,7 +30,7 @@ def bundled_cnn(folder: Path | None = None, input_size: int | None = None):
         CaptionerError: the CNN cannot see frames of this size.
     """
     if folder is None:
-        shipped = ModelFolder.open()
+        shipped = ModelFolder.open(SMALL_MODEL)
         cnn, weights = shipped.cnn, shipped.path / BACKBONE_WEIGHTS
     else:
         weights = folder / BACKBONE_WEIGHTS
