@@ -6,7 +6,7 @@ VIDEO ?= $(VENV)/demo.mp4
 DATA ?= data
 OUTPUT ?= output
 
-.PHONY: demo serve test lint screenshots model clean
+.PHONY: demo serve test lint screenshots model cnn clean
 
 demo: $(VENV)/demo.installed $(if $(filter $(VENV)/demo.mp4,$(VIDEO)),$(VENV)/demo.mp4)
 	$(BIN)/captioner caption --format text "$(VIDEO)"
@@ -25,23 +25,33 @@ lint: $(VENV)/dev.installed
 screenshots: $(VENV)/dev.installed
 	$(BIN)/python -m tests.web.screenshots screenshots
 
-# Trains what assets/default holds, in OUTPUT, from a folder DATA with images.jsonl (labels),
+# Trains what assets/default and assets/small hold, in OUTPUT, from a folder DATA with labels of
+# each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
+# Hours on two cores, minutes on a GPU; goes on where it was stopped. Needs the extra `model`.
+STYLES = photo coco title video
+LEARN = $(BIN)/python -m training.arrays.learn $(OUTPUT)/packed $(OUTPUT)/features
+model: $(VENV)/model.installed
+	test -f $(OUTPUT)/packed/items.npz || $(BIN)/python -m training.arrays.pack \
+		$(OUTPUT)/packed $(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
+	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(BIN)/python -m \
+		training.arrays.features $(OUTPUT)/packed $(OUTPUT)/features --cnn small \
+		&& touch $(OUTPUT)/features/done)
+	$(LEARN) $(OUTPUT)/default --teachers 6 --weigh
+	$(LEARN) $(OUTPUT)/small --network small --weigh
+
+# Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),
 # unlabelled/ (further pictures), teacher.tflite and classifier.tflite; hours on two cores. Goes on
 # where it was stopped.
 DISTILL = $(BIN)/captioner distill $(DATA)/images.jsonl $(DATA)/unlabelled \
 	--teacher $(DATA)/teacher.tflite --precision mixed_bfloat16
 FURTHER = $(DISTILL) --views 8 --work $(OUTPUT)/views
 LABELLED = $(FURTHER) --classifier $(DATA)/classifier.tflite --epochs 1
-model: $(VENV)/demo.installed
+cnn: $(VENV)/demo.installed
 	$(DISTILL) --output $(OUTPUT)/cnn-1 --views 4 --epochs 3
 	$(FURTHER) --output $(OUTPUT)/cnn-2 --base $(OUTPUT)/cnn-1 --epochs 2 --learning-rate 1.5e-3
 	$(LABELLED) --output $(OUTPUT)/cnn-3 --base $(OUTPUT)/cnn-2 --learning-rate 1e-3
 	$(LABELLED) --output $(OUTPUT)/cnn-4 --base $(OUTPUT)/cnn-3 --learning-rate 1.5e-3 --words
 	$(LABELLED) --output $(OUTPUT)/cnn-5 --base $(OUTPUT)/cnn-4 --learning-rate 1.5e-3 --words
-	$(BIN)/captioner train $(DATA)/images.jsonl --cnn $(OUTPUT)/cnn-5 --output $(OUTPUT)/default \
-		--min-count 4 --views 2 --epochs 8 --no-repeat-ngram-size 2 --length-penalty 1.2 \
-		--precision mixed_bfloat16 --half
-	$(BIN)/captioner evaluate $(OUTPUT)/default $(DATA)/images.jsonl --split val
 
 $(VENV)/demo.mp4: $(VENV)/demo.installed
 	$(BIN)/python -m captioner.cli.demo $@

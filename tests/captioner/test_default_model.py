@@ -1,29 +1,48 @@
-"""The model that ships: whole, small, and saying something."""
+"""The models that ship: whole, small, and saying something."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from captioner import Captioner
 from captioner.cli.demo import write_demo_clip
+from captioner.errors import ModelError
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.vocabulary import join
 
 
-@pytest.fixture(scope="module")
-def captioner():
-    return Captioner.load()
+@pytest.fixture(scope="module", params=["default", "small"])
+def captioner(request):
+    return Captioner.load(request.param)
 
 
-def test_folder():
-    folder = ModelFolder.open()
-    assert folder.name == "default"
-    assert folder.backbone == "bundled"
-    size = sum(path.stat().st_size for path in folder.path.iterdir())
-    assert size < 25_000_000
+@pytest.mark.parametrize(
+    ("name", "backbone", "data"),
+    [("default", "efficientnet-lite2", "MSR-VTT"), ("small", "bundled", "ImageNet")],
+)
+def test_folder(name, backbone, data):
+    folder = ModelFolder.open(name)
+    assert folder.name == name
+    assert folder.backbone == backbone
+    size = sum(path.stat().st_size for path in folder.path.iterdir() if path.is_file())
+    assert size < 12_000_000
     card = (folder.path / "README.md").read_text()
-    for word in ("non-commercial", "Flickr8k", "COCO", "CIDEr", "shuffled"):
+    for word in ("non-commercial", "Flickr8k", "COCO", "CIDEr", "shuffled", data):
         assert word in card
+
+
+def test_styles_of_the_default_model(tmp_path):
+    write_demo_clip(tmp_path / "demo.mp4")
+    decoding = ModelFolder.open().decoding
+    texts = set()
+    for style in ("video", "coco"):
+        captioner = Captioner.load(decoding=replace(decoding, style=style))
+        texts.add(captioner.caption(tmp_path / "demo.mp4").text)
+    assert len(texts) == 2
+    with pytest.raises(ModelError, match="has no style 'poem'; name one of auto, video, photo"):
+        Captioner.load(decoding=replace(decoding, style="poem"))
 
 
 def test_says_an_english_sentence_of_a_photograph(captioner, tmp_path):
