@@ -25,6 +25,7 @@ from .errors import CaptionerError
 from .output import FORMATS, Format, from_json
 
 JOURNAL = "jsonl"
+_LONGEST_NAME = 240  # bytes; file systems take 255, of which an unfinished file needs a few more
 T = TypeVar("T")
 
 
@@ -69,7 +70,7 @@ class Journal:
         if resume and JOURNAL not in formats:
             raise CaptionerError(f"going on needs the rows of {JOURNAL}; name it among the formats")
         paths = {
-            name: output if len(formats) == 1 else output.with_suffix(FORMATS[name].suffix)
+            name: output if len(formats) == 1 else _with_suffix(output, FORMATS[name].suffix)
             for name in dict.fromkeys(formats)
         }
         self._folders = [
@@ -333,9 +334,26 @@ def digest_of(video: str) -> int:
     return int.from_bytes(digest, "big")
 
 
+def _with_suffix(output: Path, suffix: str) -> Path:
+    """A name with the suffix of a format in place of another one's; of `may.2024` all stands."""
+    if output.suffix in {form.suffix for form in FORMATS.values()}:
+        return output.with_suffix(suffix)
+    return output.with_name(output.name + suffix)
+
+
 def beside(folder: Path, video: str, suffix: str) -> Path:
-    """Where in a folder the file of a video goes: by its path, which cannot lead out of it."""
-    parts = [part for part in PurePath(video).parts if part not in ("/", "..", ".")]
+    """Where in a folder the file of a video goes: by its path, which cannot lead out of it.
+
+    So that no two share a file, `..` becomes a folder of its own, and of a name that is too long
+    for the file system a part and a digest are taken.
+    """
+    parts = [
+        "__" if part == ".." else part for part in PurePath(video).parts if part not in ("/", ".")
+    ]
+    name = os.fsencode(parts[-1])
+    if len(name) + len(suffix) > _LONGEST_NAME:
+        short = name[:180].decode("utf-8", "ignore")
+        parts[-1] = f"{short}-{digest_of(video):016x}"
     return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
 

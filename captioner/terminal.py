@@ -1,5 +1,6 @@
 """What command lines share, other packages' too: exit statuses, flags, and a quiet TensorFlow."""
 
+import io
 import os
 import sys
 import tempfile
@@ -16,13 +17,46 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def open_closed_streams():
+    """Opens those of stdin, stdout and stderr that whoever started us has closed.
+
+    Else the next files to be opened would take their places.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+def speak_unicode():
+    """Lets names be printed that the encoding of the locale lacks.
+
+    What goes to a file or a program is UTF-8; a terminal gets escapes for what it cannot show.
+    """
+    if not isinstance(sys.stdout, io.TextIOWrapper):  # tests catch what is printed
+        return
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _scratch() -> io.BufferedRandom:
+    """A file for a while, where a read-only machine has no folder for it too."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("captioner"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 @contextmanager
 def muted_stderr() -> Iterator[None]:
     """Keeps back what TensorFlow's libraries say on import, unless the import fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
+    with _scratch() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield

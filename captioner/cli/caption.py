@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from ..batch import caption_files, num_cores
@@ -127,6 +127,13 @@ def _caption(args) -> int:
         raise CaptionerError("addresses are read on a Ray cluster: --on ray")
     if (args.resume or args.retry_failed) and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
+    forms = [FORMATS[name] for name in args.formats]
+    if args.output is None and not forms[0].one_file:
+        found = find(args.paths, args.recursive, args.model, args.shard)
+        if len(list(islice(found, 2))) > 1:
+            raise CaptionerError(
+                f"--format {args.formats[0]} takes a file for each video; name a folder: -o FOLDER"
+            )
     limits = ReadingLimits(args.time_limit, args.memory_limit)
     decoding = overridden(ModelFolder.open(args.model).decoding, vars(args))
     with ExitStack() as stack:
@@ -168,9 +175,11 @@ def _caption(args) -> int:
             print(rows.header)
         for result in results:
             progress.add(result)
+            if isinstance(result, Failure) and not any(form.one_file for form in forms):
+                tell(f"captioner: {result.error}")  # subtitles have no place for it
             if journal:
                 journal.write(result)
-            else:
+            elif forms[0].one_file or not isinstance(result, Failure):
                 with progress.apart():
                     print(printable(rows.write(result)), flush=True)
             if args.on and stop.is_set():  # what the cluster has in flight may take long
@@ -197,20 +206,23 @@ def _journal(
 
 @contextmanager
 def _stop_at_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C once asks to finish what is in flight, twice stops at once."""
+    """Ctrl-C or SIGTERM once asks to finish what is in flight, twice stops at once."""
     stop = threading.Event()
 
     def ask(*_):
         stop.set()
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminate)
         message = "\ncaptioner: finishing what is in flight; Ctrl-C again stops at once"
         print(message, file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, ask)
+    terminate = signal.signal(signal.SIGTERM, ask)  # PID 1 would not even be ended by it
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def load_captioner(

@@ -7,12 +7,13 @@ that returns the exit status.
 """
 
 import argparse
+import errno
 import os
 import sys
 from importlib.metadata import entry_points, version
 
 from ..errors import CaptionerError
-from ..terminal import INTERRUPTED, SOME_FAILED, WRONG_USAGE
+from ..terminal import INTERRUPTED, SOME_FAILED, WRONG_USAGE, open_closed_streams, speak_unicode
 from .caption import add_caption
 from .export import add_export
 from .info import add_info
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     0: all good; 1: some clips failed; 2: wrong usage; 130: interrupted.
     """
+    open_closed_streams()
+    speak_unicode()
     args = _parser().parse_args(arguments)
     try:
         return args.run(args)
@@ -36,6 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
+    except OSError as err:
+        if err.filename is not None or err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"captioner: stdout: cannot be written: {err.strerror}; make room", file=sys.stderr)
+        return WRONG_USAGE
 
 
 def _parser():

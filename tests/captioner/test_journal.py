@@ -379,7 +379,7 @@ def test_sidecars_stay_in_their_folder(tmp_path, monkeypatch):
             journal.write(Caption(video, (Candidate("Something.", -1.0),), 1.0, "m"))
     found = sorted(str(path) for path in tmp_path.rglob("*.srt"))
     base = tmp_path / "in" / "side"
-    assert found == [str(base / name) for name in ("b.mp4.srt", "c.mp4.srt", "x/a.mp4.srt")]
+    assert found == [str(base / name) for name in ("__/__/b.mp4.srt", "c.mp4.srt", "x/a.mp4.srt")]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -411,3 +411,18 @@ def test_what_an_earlier_run_has_written_is_kept(form, videos, tmp_path):
         written.append(path.read_bytes())
     assert [(tmp_path / f"out{'~' * n}").read_bytes() for n in (1, 2, 0)] == written
     assert journal.kept == [tmp_path / "out~~"]
+
+
+def test_names_of_any_length_have_their_own_sidecars(tmp_path):
+    videos = ["\u732b" * 80 + f"{number}.mp4" for number in range(2)]
+    with Journal(tmp_path / "side", ["srt"], "m") as journal:
+        for video in (*videos, "a.mp4", "../a.mp4"):
+            journal.write(Caption(video, (Candidate("Something.", -1.0),), 1.0, "m"))
+    assert len(list((tmp_path / "side").rglob("*.srt"))) == 4
+
+
+def test_a_dot_in_a_name_is_no_suffix(tmp_path):
+    for name in ("may.05", "may.06", "all.csv"):
+        Journal(tmp_path / name, ["jsonl", "csv"], "m").__exit__()
+    names = {f"may.0{month}.{suffix}" for month in (5, 6) for suffix in ("jsonl", "csv")}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"all.jsonl", "all.csv"}
