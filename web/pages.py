@@ -64,6 +64,7 @@ def library():
         query=query,
         filter=_as_filter(query),
         limits=config(),
+        queue=jobs.queue(get_db()),
         stored=videos.stored_bytes(get_db()),
         next_to_go=videos.next_to_go(get_db()),
         has_labels=moments.any_labelled(get_db()),

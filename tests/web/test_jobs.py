@@ -128,3 +128,20 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path, clips, send, monkeypa
     with Supervisor(config, WORKER, COMMANDS):
         wait(lambda: client.get(f"/api/v1/videos/{video}").json["state"] == "failed")
     assert "longer than it may" in client.get(f"/api/v1/videos/{video}").json["error"]
+
+
+def test_the_whole_queue(client, send, clips, config):
+    ids = [send(clips["red"], f"{number}.avi").json["id"] for number in range(3)]
+    page = lambda: client.application.test_client().get("/").get_data(as_text=True)  # noqa: E731
+    assert "3 videos to caption</span>" in page()
+    assert client.post("/api/v1/queue/cancel").json == {"count": 3}
+    assert client.get(f"/api/v1/videos/{ids[0]}").json["state"] == "cancelled"
+    assert "to caption" not in page()
+    broken = send(b"\0\0\0\x20ftypisom" + bytes(300), "broken.mp4").json["id"]
+    client.post(f"/api/v1/videos/{ids[0]}/retry")
+    work(config)
+    assert "1 failed" in page()
+    assert client.post("/api/v1/queue/retry").json == {"count": 1}
+    assert client.get(f"/api/v1/videos/{broken}").json["state"] == "waiting"
+    client.post(f"/api/v1/videos/{ids[0]}/retry")
+    assert "2 videos to caption, less than a minute</span>" in page()

@@ -119,6 +119,13 @@ async function update() {
 
 listen((topic) => { if (topic !== 'model') soon(); });
 
+// The queue
+
+document.getElementById('queue').addEventListener('click', (event) => {
+  const { post } = event.target.dataset;
+  if (post) attempt(() => ask('POST', post)).then(soon);
+});
+
 // Labels of moments
 
 document.getElementById('unlabelled').addEventListener('click', (event) => event.target.matches('button') && attempt(async () => {

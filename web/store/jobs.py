@@ -194,6 +194,41 @@ def waiting(db: sqlite3.Connection) -> tuple[int, float | None]:
     return count, time.time() - oldest if count and not working else None
 
 
+def queue(db: sqlite3.Connection) -> dict:
+    """How the queue of captions is: `open` and `failed` videos, and `minutes` it will take.
+
+    The latter goes by the last 20 that were done; None where none was.
+    """
+    [still_open] = db.execute(
+        "SELECT count(*) FROM jobs WHERE task = 'caption' AND state IN ('waiting', 'working')"
+    ).fetchone()
+    [failed] = db.execute("SELECT count(*) FROM library WHERE state = 'failed'").fetchone()
+    [seconds] = db.execute(
+        "SELECT avg(finished - started) FROM (SELECT finished, started FROM jobs "
+        "WHERE task = 'caption' AND state = 'done' ORDER BY number DESC LIMIT 20)"
+    ).fetchone()
+    minutes = None if seconds is None else still_open * seconds / 60
+    return {"open": still_open, "failed": failed, "minutes": minutes}
+
+
+def cancel_all(db: sqlite3.Connection) -> int:
+    """Takes all videos out of the queue of captions that wait in it; how many there were."""
+    return db.execute(
+        "UPDATE jobs SET state = 'cancelled', finished = ? "
+        "WHERE task = 'caption' AND state = 'waiting'",
+        (time.time(),),
+    ).rowcount
+
+
+def retry_failed(db: sqlite3.Connection) -> int:
+    """Has all videos captioned again that could not be; how many there are."""
+    with transaction(db):
+        rows = db.execute("SELECT id FROM library WHERE state = 'failed'").fetchall()
+        for row in rows:
+            add(db, row["id"])
+    return len(rows)
+
+
 def queue_place(db: sqlite3.Connection, video: str) -> int | None:
     """How many jobs come before that of this video; None if it does not wait."""
     return db.execute(
