@@ -21,7 +21,7 @@ DOWNLOAD_SECONDS = 600
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network that looks at single frames.
+    """A pretrained CNN: single frames -> features.
 
     Attributes:
         name: `efficientnet-lite2`, `bundled`, `hub:HANDLE` or `keras:NAME`.
@@ -39,7 +39,7 @@ class Backbone:
     traceable: Callable | None = None
 
     def __call__(self, frames: np.ndarray, batch_size: int = 16) -> np.ndarray:
-        """Looks at frames.
+        """Extracts features.
 
         Args:
             frames: uint8 RGB, `(num_frames, *input_size, 3)`.

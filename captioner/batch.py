@@ -1,7 +1,7 @@
 """Many videos -> their captions: read ahead in child processes, described together.
 
 What happens to one video is two plain functions, wherever they run: `read_parts` reads it, piece
-by piece, and `tell` makes its caption of the pieces.
+by piece, and `caption_parts` makes its caption of the pieces.
 """
 
 import os
@@ -30,7 +30,7 @@ AHEAD = 1000
 
 @dataclass
 class Begin:
-    """A video is being read: what is known of it already, and what is told of it so far."""
+    """The state of a video that is being read: its file, and its captions so far."""
 
     video: str
     features: Thinned
@@ -82,7 +82,7 @@ def caption_files(
     with _ReadAhead(captioner, videos, segments, readers) as ahead:
         done: dict[int, Caption | Failure] = {}
         turn = 0
-        for index, result in tell(captioner, ahead.batches()):
+        for index, result in caption_parts(captioner, ahead.batches()):
             done[index] = result
             while turn in done:
                 ahead.given()
@@ -116,7 +116,7 @@ def read_parts(
         yield Failure(name, str(err).replace(path, name), model, begin.size, begin.modified)
 
 
-def tell(
+def caption_parts(
     captioner, batches: Iterable[list[tuple[int, Part]]]
 ) -> Iterator[tuple[int, Caption | Failure]]:
     """Makes captions of what was read.
@@ -124,7 +124,7 @@ def tell(
     Args:
         captioner: a `Captioner`.
         batches: parts with the number of their video, of each in the order of reading; the clips
-            of a batch are looked at together.
+            of a batch go through the CNN together.
 
     Yields:
         The number of a video and its caption, or why there is none, as soon as that is known.
@@ -133,7 +133,7 @@ def tell(
     for batch in batches:
         parts = [part for _, part in batch if isinstance(part, Clip | Stretch)]
         clips = [part.clip if isinstance(part, Stretch) else part for part in parts]
-        features = captioner.look([clip.frames for clip in clips])
+        features = captioner.extract_features([clip.frames for clip in clips])
         told = iter(zip(clips, features, captioner.describe_many(features)))
         for index, part in batch:
             if isinstance(part, Begin):
@@ -158,9 +158,9 @@ def _add(begun: Begin, part: Clip | Stretch, clip: Clip, features: np.ndarray, c
 
 
 def _assemble(captioner, begun: Begin) -> Caption:
-    """What was told of the parts of a video as one caption.
+    """The caption of a video from its parts.
 
-    That of a video in segments is told from frames spread over all of them.
+    That of a video in segments is made from frames spread over all of them.
     """
     times = begun.last.times
     if len(begun.segments) > 1:

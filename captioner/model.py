@@ -21,7 +21,7 @@ from .vocabulary import SPECIAL_TOKENS, START_ID
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at: one row for each region of each frame.
+    """The encoder's output, which the decoder attends to: one row for each region of each frame.
 
     Attributes:
         values: `(batch_size, memory_length, units)`, memory_length = num_frames * num_regions.
@@ -166,7 +166,7 @@ class CaptionModel(keras.Model):
         return tuple(range(first, first + len(self.config.styles)))
 
     def decode_step(self, token_ids, state, memory: Memory):
-        """Takes one word and says how likely each next one is.
+        """One step of the decoder: logits of the next word after a given one.
 
         Args:
             token_ids: the last words, `(rows,)`: one hypothesis a clip or several, side by side.
@@ -194,7 +194,7 @@ class CaptionModel(keras.Model):
         }
 
     def call(self, inputs, training=False):
-        """Says how likely each word of given sentences is (teacher forcing).
+        """Logits of every word of given sentences (teacher forcing).
 
         Args:
             inputs: a dict of `features` and `sequence_length`, as for `encode`, and

@@ -192,7 +192,7 @@ class ModelFolder:
 
 
 def task_of(path: Path) -> str:
-    """What the model of a folder does: `caption`, unless its configuration says otherwise."""
+    """The task of the model in a folder: `caption`, unless its configuration says otherwise."""
     try:
         return json.loads((path / CONFIG).read_text(encoding="utf-8")).get("task", TASK)
     except (OSError, ValueError, AttributeError):  # which `open` tells of in full

@@ -14,7 +14,7 @@ VTT_HEADER = "WEBVTT\n"  # an empty line parts it from the first cue
 
 
 def to_row(result: Caption | Failure) -> dict[str, object]:
-    """What is told of a video.
+    """The row of a video.
 
     Its fields are `video`, `caption`, `score`, `duration`, `model`, `error`, `size` and
     `modified`; what a row has no value for is None: `error` of a caption; `caption`, `score` and
@@ -46,7 +46,7 @@ def to_row(result: Caption | Failure) -> dict[str, object]:
 
 
 def from_row(row: dict[str, object]) -> Caption | Failure:
-    """The reverse of `to_row`, as far as a row tells.
+    """The reverse of `to_row`, as far as a row holds it.
 
     Raises:
         ValueError: this is no such row.
@@ -83,7 +83,7 @@ def is_unicode(text: str) -> bool:
 
 
 def from_json(row: str | bytes) -> Caption | Failure:
-    """The reverse of `to_json`, as far as a row tells.
+    """The reverse of `to_json`, as far as a row holds it.
 
     Raises:
         ValueError: this is no such row.

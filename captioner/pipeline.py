@@ -26,7 +26,7 @@ from .vocabulary import Vocabulary, join
 
 
 class Captioner:
-    """Looks at videos and says in a sentence what happens.
+    """A model that captions videos: backbone, caption model and search in one.
 
     from captioner import Captioner
     print(Captioner.load().caption("clip.mp4").text)
@@ -150,8 +150,8 @@ class Captioner:
         size = self.backbone.input_size
         return Request(str(video), self.sampling.num_frames, size, segments=segments)
 
-    def look(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Features of clips from their frames, looked at together.
+    def extract_features(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Features of clips from their frames, in one pass through the backbone.
 
         Args:
             frames: of each clip, uint8 RGB, `(num_frames, *input_size, 3)`.

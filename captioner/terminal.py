@@ -104,6 +104,6 @@ def share(text):
 def add_labelling_options(parser):
     """The flags of `LabellingOptions` that depend on the use, not on the model."""
     add, default = parser.add_argument, "default: as the model was trained"
-    add("--fps", type=float, help=f"moments looked at in a second; {default}")
+    add("--fps", type=float, help=f"moments labelled in a second; {default}")
     add("--threshold", type=float, metavar="P", help="least probability of a label")
     add("--min-duration", type=float, metavar="SECONDS", help="of a segment")

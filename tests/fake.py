@@ -28,7 +28,7 @@ class FakeCaptioner:
     def request(self, video, segments=None):
         return Request(video, self.sampling.num_frames, self.backbone.input_size, segments=segments)
 
-    def look(self, frames):
+    def extract_features(self, frames):
         if frames:
             self.batch_sizes.append(len(frames))
             time.sleep(self.seconds)

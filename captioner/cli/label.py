@@ -27,7 +27,7 @@ def add_label(commands):
     parser = commands.add_parser(
         "label",
         help="label every moment of videos",
-        description="Says when what happens in videos of any length, a row a segment.",
+        description="Labels what happens when in videos of any length, a row a segment.",
         epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage.",
     )
     add = parser.add_argument
@@ -83,7 +83,7 @@ def _progress(items):
 
 
 def _pieces(item, label, form):
-    """What an item of `find` is written as, piece by piece, by what `label` says of it.
+    """What an item of `find` is written as, piece by piece, by what `label` gives for it.
 
     Raises:
         VideoError: it cannot be labelled.

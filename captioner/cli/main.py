@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser():
     parser = argparse.ArgumentParser(
-        "captioner", description="Looks at videos and says in a sentence what happens."
+        "captioner", description="Captions videos: a sentence for what happens in each."
     )
     parser.add_argument("--version", action="version", version=version("captioner"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

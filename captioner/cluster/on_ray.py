@@ -1,6 +1,6 @@
 """Captioning on many machines: the steps of a batch, run by Ray Data.
 
-Videos go in groups: a task reads a group, which takes half a CPU, and then an actor tells of it,
+Videos go in groups: a task reads a group, which takes half a CPU, and then an actor captions it,
 which holds the model and takes the other half, or a GPU. Both are restarted when they are killed,
 and their group begins again. Stretches of long videos are read where the model is, for they need
 not fit into memory together.
@@ -16,7 +16,7 @@ from functools import cache
 from itertools import chain, islice
 from typing import Any
 
-from ..batch import BATCH_SIZE, Part, num_cores, read_parts, tell
+from ..batch import BATCH_SIZE, Part, caption_parts, num_cores, read_parts
 from ..caption import Caption, Failure
 from ..errors import CaptionerError, ModelError, VideoError
 from ..output import from_json, to_json
@@ -142,7 +142,7 @@ def _run(ray, job, videos, workers, gpu) -> Iterator[tuple[int, str]]:
 
 
 class _Run:
-    """Hands out groups and collects what is told, from within the cluster: Ray Data does not work
+    """Hands out groups and collects their rows, from within the cluster: Ray Data does not work
     for those who are connected by `ray://`."""
 
     def __init__(self, job: Job, groups: list[bytes], workers: int, gpu: bool):
@@ -191,7 +191,9 @@ class _Model:
                 for index, video in pickle.loads(row["group"])
                 for part in self._job.read(video)
             )
-        told = [(index, to_json(result)) for index, result in tell(self._captioner, batches)]
+        told = [
+            (index, to_json(result)) for index, result in caption_parts(self._captioner, batches)
+        ]
         return {"told": pickle.dumps(told)}
 
 

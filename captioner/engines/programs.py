@@ -274,7 +274,7 @@ def _check(target, looking, searching, frames, tolerance):
     features = looking["features"](tf.constant(frames))["features"].numpy()
     found = backbone("features", frames=frames)["features"]
     if not np.linalg.norm(found - features) <= tolerance * np.linalg.norm(features):
-        raise ModelError(f"{BACKBONE_PROGRAM}: sees other features than Keras does")
+        raise ModelError(f"{BACKBONE_PROGRAM}: gives other features than Keras does")
     for length in range(1, len(frames) + 1):
         clip = np.zeros_like(features)
         clip[:length] = np.roll(features, length, axis=0)[:length]
@@ -285,7 +285,7 @@ def _check(target, looking, searching, frames, tolerance):
             same = np.all(found["token_ids"] == expected["token_ids"], axis=2)
             as_good = np.abs(found["scores"] - expected["scores"]) < SCORE_TOLERANCE
             if not np.all(same | as_good):
-                raise ModelError(f"{CAPTIONER_PROGRAM}: says something else than Keras does")
+                raise ModelError(f"{CAPTIONER_PROGRAM}: gives other sentences than Keras does")
 
 
 def _draw_frames(num_frames, size):

@@ -46,7 +46,7 @@ def write_saved_model(folder: ModelFolder, target: Path, num_captions: int = 1):
         raise ModelError(f"{target}: is there already; delete it, or name another folder")
     if folder.backbone.startswith("hub:"):
         raise ModelError(
-            f"{folder.path}: looks through {folder.backbone}, whose weights are not the folder's; "
+            f"{folder.path}: uses {folder.backbone}, whose weights are not the folder's; "
             "train on the bundled backbone or one of keras.applications to export"
         )
     try:

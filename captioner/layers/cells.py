@@ -236,7 +236,7 @@ class StackedCell(Composed, Cell):
 
 @register
 class AttentionCell(Composed, Cell):
-    """A cell that looks at a memory after each step and is fed what it saw (Luong et al. 2015).
+    """Attention with input feeding: after each step it attends to a memory (Luong et al. 2015).
 
         output = cell([x, context])    context' = attention(output, memory)
 

@@ -17,7 +17,7 @@ from .segments import LabelledSegment, segments_of
 
 
 class Labeller:
-    """Says what is happening at each moment of a video.
+    """A model that labels every moment of a video: backbone and sequence model in one.
 
     Reading, features and the model's state flow window by window, so that a video of ten hours
     takes no more memory than one of a minute. A causal model gives what it would give of the
@@ -72,7 +72,7 @@ class Labeller:
         moments = self.probabilities(self._features(video, reader))
         return segments_of(moments, self.labels, self.options, self.model.config.multi_label)
 
-    def look(self, video: str | Path) -> np.ndarray:
+    def moment_probabilities(self, video: str | Path) -> np.ndarray:
         """Probabilities of the labels at all moments of a video, `(num_frames, num_labels)`.
 
         Raises:

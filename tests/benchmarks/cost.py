@@ -38,7 +38,7 @@ def steps(folder: Path) -> dict[str, float]:
             begin = time.perf_counter()
             [clip] = reader.read(captioner.request(path))
             read = time.perf_counter()
-            [features] = captioner.look([clip.frames])
+            [features] = captioner.extract_features([clip.frames])
             looked = time.perf_counter()
             captioner.describe(features)
             times.append((read - begin, looked - read, time.perf_counter() - looked))

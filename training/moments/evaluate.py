@@ -44,7 +44,9 @@ def evaluate(labeller: Labeller, videos: Sequence[LabelledVideo]) -> tuple[dict,
         DatasetError: none of the videos can be read.
     """
     # A video is read frame by frame into the model: one at a time.
-    seen = list(readable(lambda video: labeller.look(video.path), videos, "video", map))
+    seen = list(
+        readable(lambda video: labeller.moment_probabilities(video.path), videos, "video", map)
+    )
     known = labeller.labels, labeller.options, labeller.model.config.multi_label
     found = [moments_of(probabilities, *known) for _, probabilities in seen]
     result = {"num_videos": len(seen), "unreadable": len(videos) - len(seen)}

@@ -259,7 +259,7 @@ def test_programs_are_held_against_keras(folder, tmp_path, monkeypatch):
         }
 
     monkeypatch.setattr(programs.Program, "__call__", mistaken)
-    with pytest.raises(ModelError, match="says something else than Keras"):
+    with pytest.raises(ModelError, match="gives other sentences than Keras"):
         programs.convert(folder, tmp_path / "programs")
 
 

@@ -157,7 +157,7 @@ def test_refusals(tiny_model, tmp_path):
     folder = ModelFolder.open(tiny_model)
     with pytest.raises(ModelError, match="cannot search so"):
         write_saved_model(folder, tmp_path / "new", num_captions=99)
-    with pytest.raises(ModelError, match="looks through hub:there"):
+    with pytest.raises(ModelError, match="uses hub:there"):
         write_saved_model(replace(folder, backbone="hub:there"), tmp_path / "new")
     assert main(["export", str(tiny_model), "--format", "saved-model"]) == WRONG_USAGE
     (tmp_path / "precious").write_text("x")

@@ -88,7 +88,7 @@ def test_segments_of_a_video(tmp_path):
     found = list(labeller.label(clip))
     assert [(x.label, x.start, x.end) for x in found] == [("jump", 0, 3), ("run", 3, 6)]
     assert min(x.probability for x in found) > 0.9
-    assert labeller.look(clip).shape == (12, 3)
+    assert labeller.moment_probabilities(clip).shape == (12, 3)
 
 
 def test_what_is_no_video(tmp_path):
