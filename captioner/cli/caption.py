@@ -137,6 +137,7 @@ def _caption(args) -> int:
     limits = ReadingLimits(args.time_limit, args.memory_limit)
     decoding = overridden(ModelFolder.open(args.model).decoding, vars(args))
     with ExitStack() as stack:
+        stack.enter_context(_end_at_sigterm())
         readers = []
         if args.on is None:
             readers = [Reader(limits) for _ in range(args.workers or num_cores())]
@@ -205,6 +206,20 @@ def _journal(
 
 
 @contextmanager
+def _end_at_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end all as Ctrl-C does: PID 1 of a container would not heed it else."""
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _stop_at_interrupt() -> Iterator[threading.Event]:
     """Ctrl-C or SIGTERM once asks to finish what is in flight, twice stops at once."""
     stop = threading.Event()
@@ -217,7 +232,7 @@ def _stop_at_interrupt() -> Iterator[threading.Event]:
         print(message, file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, ask)
-    terminate = signal.signal(signal.SIGTERM, ask)  # PID 1 would not even be ended by it
+    terminate = signal.signal(signal.SIGTERM, ask)
     try:
         yield stop
     finally:

@@ -40,6 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as err:
+        if "temporary directory" in str(err):  # of Python's tempfile, wherever a library asks
+            print(
+                "captioner: there is no folder for temporary files; name one: TMPDIR=FOLDER",
+                file=sys.stderr,
+            )
+            return WRONG_USAGE
         if err.filename is not None or err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
