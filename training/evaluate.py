@@ -1,4 +1,4 @@
-"""How well a model captions labelled clips, beside those who do not look."""
+"""Scores of a model on labelled clips, beside those of baselines that see none of them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BATCH_SIZE = 32
 
 
 def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
-    """Looks at clips.
+    """Extracts features of clips.
 
     Returns:
         `(clips, features)`: the clips that can be read, and the features of each; for the
@@ -35,7 +35,7 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
     return seen, features
 
 
-def describe_all(captioner: Captioner, features: list[np.ndarray]) -> list[str]:
+def caption_all(captioner: Captioner, features: list[np.ndarray]) -> list[str]:
     """The best sentence for each clip's features, in batches of clips of similar length."""
     order = sorted(range(len(features)), key=lambda clip: len(features[clip]))
     sentences = [""] * len(features)
@@ -73,7 +73,7 @@ def evaluate(
     labelled = clips
     clips, features = features_of(captioner, labelled)
     references = [clip.captions for clip in clips]
-    sentences = describe_all(captioner, features)
+    sentences = caption_all(captioner, features)
     scores = score(sentences, references, seed=seed)
     shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))
     others = np.roll(np.arange(len(clips)), shift)

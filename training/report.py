@@ -99,7 +99,7 @@ class Report:
         with writing(file):
             partial.write_text(page, encoding="utf-8")
             partial.replace(file)
-        print(f"captioner: {file} tells what came of it", file=sys.stderr)
+        print(f"captioner: {file} is the report", file=sys.stderr)
 
     def _groups(self) -> dict[str, list[dict]]:
         """Samples by what they are samples of, each with all that is shown of it."""

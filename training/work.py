@@ -16,7 +16,7 @@ from captioner.errors import CaptionerError, DatasetError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Tells of files that cannot be written, in a `with`, what to do about it.
+    """Says, in a `with`, what to do about files that cannot be written.
 
     Raises:
         DatasetError: instead of an OSError.
@@ -32,7 +32,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def only_told() -> Iterator[None]:
-    """Tells of what goes wrong in a `with` once a model is saved, which serves all the same."""
+    """Prints an error of a `with` instead of raising it, once a model is saved and can be used."""
     try:
         yield
     except CaptionerError as err:

@@ -23,13 +23,13 @@ except ImportError as err:
 
 PENALTIES = (100, 300, 1000, 3000, 10000)
 RAREST, COMMONEST = 0.02, 0.5  # share of the pictures whose captions have a word that counts
-GROUP = 64  # frames looked at together
+GROUP = 64  # frames in a batch
 
 
 def features_of(
     backbone: Backbone, clips: Sequence[LabelledClip]
 ) -> tuple[list[LabelledClip], np.ndarray]:
-    """Looks at the frame in the middle of each clip.
+    """Extracts features of the frame in the middle of each clip.
 
     Returns:
         The clips that can be read, and the mean over the regions of each,

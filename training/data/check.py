@@ -29,8 +29,8 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
             if count > 1:
                 yield Problem(row, f"{clip.path} has a caption {count} times: {sentence!r}")
     readable = []
-    looks = read_each(_look, labels.clips)
-    for row, (clip, thumbnail) in zip(labels.rows, looks, strict=True):
+    read = read_each(_thumbnail, labels.clips)
+    for row, (clip, thumbnail) in zip(labels.rows, read, strict=True):
         if clip.frames and (missing := clip.missing):
             many = f"{len(missing)} of {len(clip.frames)} frames are missing"
             yield Problem(row, f"{many}, the first {missing[0]}; looked in {labels.searched}")
@@ -42,7 +42,7 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
     yield from _alike_across_splits(readable)
 
 
-def _look(clip: LabelledClip) -> np.ndarray:
+def _thumbnail(clip: LabelledClip) -> np.ndarray:
     """A thumbnail, uint8 `(NUM_FRAMES * height * width * 3,)`."""
     frames = read_clip(clip, NUM_FRAMES, SIZE)
     return frames[np.linspace(0, len(frames) - 1, NUM_FRAMES).round().astype(int)].ravel()

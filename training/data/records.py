@@ -21,7 +21,7 @@ from .store import FeatureStore, content_digest
 from .views import another_view, moving_crop
 
 FORMAT_VERSION = 2
-GROUP_FRAMES = 128  # frames looked at together, of as many clips as it takes
+GROUP_FRAMES = 128  # frames in a batch of the backbone, of as many clips as it takes
 MAX_WORDS = 40  # what follows is cut off a caption
 PLACE = np.dtype(
     [("clip", "i4"), ("file", "i4"), ("offset", "i8"), ("size", "i4"), ("num_frames", "i4")]
@@ -64,8 +64,8 @@ def write_records(
     stderr and left out.
 
     Args:
-        clips: what to look at.
-        backbone: what looks.
+        clips: what to extract features of.
+        backbone: turns frames into features.
         sampling: how clips are sampled.
         folder: where features are kept, of any clips, backbones and samplings.
         views: further records of each clip: of a still picture moving crops, of a video other
@@ -97,9 +97,9 @@ def write_records(
             keys.append((clip, found))
             waiting |= sequences
             if sum(map(len, waiting.values())) >= GROUP_FRAMES:
-                _look(backbone, waiting, store)
+                _extract(backbone, waiting, store)
                 waiting = {}
-        _look(backbone, waiting, store)
+        _extract(backbone, waiting, store)
         if unreadable:
             names = ", ".join(str(clip.path) for clip, _ in unreadable)
             print(f"left out {len(unreadable)} of {len(clips)} clips: {names}", file=sys.stderr)
@@ -149,7 +149,7 @@ def _draw_views(clip, keys, num_frames, most_frames, size):
     return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 
-def _look(backbone, sequences: dict[str, np.ndarray], store):
+def _extract(backbone, sequences: dict[str, np.ndarray], store):
     """Computes and keeps the features of sequences of frames."""
     if not sequences:
         return

@@ -164,11 +164,11 @@ class _Steps:
 def predict(
     model: LabelModel, videos: Sequence[LabelledFeatures], options: LabelTrainingOptions
 ) -> tuple[list[np.ndarray], float]:
-    """Looks at whole videos, window by window.
+    """Labels whole videos, window by window.
 
     Args:
-        model: looks.
-        videos: what it looks at.
+        model: the model.
+        videos: what it labels.
         options: of these `lanes`, `window`, `carry_state` and `smoothing`.
 
     Returns:

@@ -14,7 +14,7 @@ from captioner.backbones import Backbone
 from captioner.errors import DatasetError, VideoError
 from captioner.video import stream_frames
 
-BATCH_FRAMES = 32  # looked at together
+BATCH_FRAMES = 32  # in a batch of the backbone
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ def keep_features(path: Path, backbone: Backbone, fps: float, folder: Path, *fac
 
     Args:
         path: the video.
-        backbone: what looks.
-        fps: frames looked at in a second.
+        backbone: turns frames into features.
+        fps: frames in a second.
         folder: where features are kept, each file named after what it depends on.
         facts: what else they depend on, such as the backbone's weights.
 
