@@ -82,6 +82,11 @@ def add_caption(commands):
     )
     add("--recursive", action="store_true", help="search folders in folders too")
     add(
+        "--frames-folder",
+        action="store_true",
+        help="each PATH is a folder of numbered pictures, the frames of one clip",
+    )
+    add(
         "--segments",
         type=arguments.segments,
         metavar="SECONDS|shots",
@@ -125,11 +130,14 @@ def _caption(args) -> int:
         if web:
             raise CaptionerError(f"{web}: a page or file of the web; download it first: yt-dlp")
         raise CaptionerError("addresses are read on a Ray cluster: --on ray")
+    if args.frames_folder and (args.recursive or args.segments):
+        raise CaptionerError("--frames-folder takes single clips: no --recursive, no --segments")
     if (args.resume or args.retry_failed) and args.output is None:
         raise CaptionerError("there is nothing to go on with; name the file: -o FILE")
     forms = [FORMATS[name] for name in args.formats]
     if args.output is None and not forms[0].one_file:
-        found = find(args.paths, args.recursive, args.model, args.shard)
+        folders = args.frames_folder
+        found = find(args.paths, args.recursive, args.model, args.shard, frames_folders=folders)
         if len(list(islice(found, 2))) > 1:
             raise CaptionerError(
                 f"--format {args.formats[0]} takes a file for each video; name a folder: -o FOLDER"
@@ -156,7 +164,8 @@ def _caption(args) -> int:
                 tell_kept(args.output, kept)
 
         def todo(tell=None):
-            for found in find(args.paths, args.recursive, captioner.name, args.shard, tell):
+            how = (args.recursive, captioner.name, args.shard, tell, args.frames_folder)
+            for found in find(args.paths, *how):
                 if isinstance(found, Failure) or not journal or found not in journal:
                     yield found
 

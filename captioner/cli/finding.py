@@ -17,6 +17,7 @@ def find(
     model: str,
     shard: tuple[int, int] | None = None,
     tell: Callable[[str], object] | None = None,
+    frames_folders: bool = False,
 ) -> Iterator[str | Stored | Failure]:
     """The files named, and those in the folders named; a folder without any is a failure.
 
@@ -27,9 +28,10 @@ def find(
         shard: `(place, num_parts)`: of those found the ones whose path, within the folder named,
             hashes to the place, on every machine the same.
         tell: is told of what lies in a folder and is not given.
+        frames_folders: whether a folder is one clip, its pictures the frames.
     """
     for path in paths:
-        if not is_address(path) and not os.path.isdir(path):
+        if not is_address(path) and (frames_folders or not os.path.isdir(path)):
             if _is_in(shard, path):
                 yield path
             continue

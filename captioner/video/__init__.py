@@ -1,7 +1,15 @@
 """A video file -> frames."""
 
 from .files import SUFFIXES, find_videos, is_video
-from .frames import Clip, Sample, read_frames, read_frames_at, read_steadily, stream_frames
+from .frames import (
+    Clip,
+    Sample,
+    read_frames,
+    read_frames_at,
+    read_pictures,
+    read_steadily,
+    stream_frames,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -11,6 +19,7 @@ __all__ = [
     "is_video",
     "read_frames",
     "read_frames_at",
+    "read_pictures",
     "read_steadily",
     "stream_frames",
 ]

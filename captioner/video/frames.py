@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 
 from ..errors import VideoError
+from .files import is_video
 from .pictures import is_still, read_picture
 from .pixels import ToPixels, fit, fit_all
 from .pyav import CONVERT, Stream, Unplannable
 from .sampling import Timeline
 from .straight import Reading, packet_timeline, play, read_straight
 
+PICTURES_FPS = 25.0  # of a clip that comes as pictures, which tell no times
 _log = logging.getLogger(__name__)
 
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
@@ -28,7 +30,6 @@ _log = logging.getLogger(__name__)
 _TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
 _REMEDIES = {
     FileNotFoundError: "check the path",
-    IsADirectoryError: "name a video in it",
     PermissionError: "allow reading it (chmod +r)",
 }
 
@@ -85,7 +86,8 @@ def read_frames(
     Pictures give one frame, animated GIF and PNG all; of an animated WebP only the first.
 
     Args:
-        path: a video or a picture, told apart by content, not by name.
+        path: a video or a picture, told apart by content, not by name; or a folder of pictures,
+            the frames of one clip in the order of the numbers in their names, 25 a second.
         num_frames: how many frames to take, at least 1.
         size: `(height, width)` in pixels that every frame is squashed to (area
             interpolation); None keeps the size of the first frame.
@@ -103,6 +105,9 @@ def read_frames(
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
     if not 0 <= start < (inf if end is None else end):
         raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
+    if os.path.isdir(path):
+        end = inf if end is None else end
+        return read_pictures(_pictures_in(path), num_frames, size, start, end)
     is_picture = _inspect(path)
     with _in_plain_words(path):
         if is_picture:
@@ -271,6 +276,51 @@ def _read_head(path) -> bytes:
     if _TEXT.match(head):
         raise VideoError(f"{path}: this is text, not a video; check what was saved under the name")
     return head
+
+
+def read_pictures(
+    paths: Sequence[str | os.PathLike],
+    num_frames: int,
+    size: tuple[int, int] | None = None,
+    start: float = 0.0,
+    end: float = inf,
+) -> Clip:
+    """Samples frames evenly over a clip that comes as pictures, `PICTURES_FPS` a second.
+
+    Args:
+        paths: the pictures in their order, at least one.
+        num_frames: how many to take, as in `read_frames`.
+        size: `(height, width)` in pixels; None keeps the size of the first taken.
+        start: seconds, where the stretch to sample begins.
+        end: seconds, where it ends.
+
+    Raises:
+        VideoError: one of those taken cannot be read as a picture.
+    """
+    count = len(paths)
+    timeline = Timeline(np.arange(count) / PICTURES_FPS, count / PICTURES_FPS)
+    _check_start(paths[0], timeline, start)
+    chosen, frames = timeline.choose(num_frames, start, end), []
+    for place in chosen:
+        [frame] = read_frames(paths[place], 1, size).frames
+        size = frame.shape[:2]
+        frames.append(frame)
+    return Clip(np.stack(frames), timeline.times[chosen], min(end, timeline.duration) - start)
+
+
+def _pictures_in(folder) -> list[str]:
+    """The pictures of a folder, 2 before 10."""
+
+    def by_number(name):
+        return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+    try:
+        names = [name for name in os.listdir(folder) if name[0] != "." and is_video(name)]
+    except OSError as err:
+        raise VideoError(f"{folder}: cannot be listed, {err.strerror}; name a folder") from err
+    if not names:
+        raise VideoError(f"{folder}: holds no picture; name a folder of numbered pictures")
+    return [os.path.join(folder, name) for name in sorted(names, key=by_number)]
 
 
 def _read_picture(path, size) -> Clip:

@@ -11,8 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from captioner.errors import DatasetError, VideoError
-from captioner.video import read_frames
-from captioner.video.sampling import Timeline
+from captioner.video import read_frames, read_pictures
 
 from .manifest import LabelledClip
 
@@ -37,13 +36,7 @@ def read_clip(
     """
     if not clip.frames:
         return read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
-    count = len(clip.frames)
-    frames = []
-    for index in Timeline(np.arange(count, dtype=float), float(count)).choose(num_frames):
-        [frame] = read_frames(clip.frames[index], 1, size).frames
-        size = frame.shape[:2]
-        frames.append(frame)
-    return np.stack(frames)
+    return read_pictures(clip.frames, num_frames, size).frames
 
 
 def read_ahead(read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:

@@ -3,10 +3,12 @@ import re
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 from captioner.cli.main import main
+from captioner.video import read_frames
 from tests.conftest import SENTENCES, draw_shape_clip
 
 
@@ -172,3 +174,31 @@ def test_learns_four_clips_by_heart(labelled_clips, tiny_cnn, tmp_path):
     clips = [labelled_clips.parent / f"{colour}.avi" for colour, _ in SENTENCES]
     rows = _rows(run("caption", "--model", model, *clips))
     assert [row["caption"] for row in rows] == list(SENTENCES.values())
+
+
+def test_folders_of_frames(tiny_model, tmp_path, capsys):
+    for clip, colours in (("a", (10, 90, 250)), ("b", (250, 90, 10))):
+        (tmp_path / clip).mkdir()
+        for number, colour in zip((2, 9, 10), colours):  # 10 comes after 9
+            picture = np.full((48, 64, 3), colour, np.uint8)
+            cv2.imwrite(str(tmp_path / clip / f"img{number}.png"), picture)
+    (tmp_path / "empty").mkdir()
+    paths = [str(tmp_path / name) for name in ("a", "b", "empty")]
+    assert main(["caption", "--model", str(tiny_model), "--frames-folder", *paths]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["video"] for row in rows] == paths
+    assert [bool(row["caption"]) for row in rows] == [True, True, False]
+    assert rows[0]["duration"] == pytest.approx(3 / 25)
+    assert "holds no picture; name a folder of numbered pictures" in rows[2]["error"]
+    arguments = ["caption", "--frames-folder", "--segments", "3", paths[0]]
+    assert main(arguments) == 2
+
+
+def test_frames_of_a_folder_are_sampled_like_those_of_a_video(tmp_path):
+    for number in range(12):
+        picture = np.full((8, 8, 3), 20 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    clip = read_frames(tmp_path, 4)
+    assert (clip.frames[:, 0, 0, 0] // 20).tolist() == [1, 4, 7, 10]
+    assert clip.duration == pytest.approx(12 / 25)
+    np.testing.assert_allclose(clip.times, np.array([1, 4, 7, 10]) / 25)

@@ -294,7 +294,7 @@ def _playlist(path):
     ("make", "message"),
     [
         (lambda path: None, "check the path"),
-        (lambda path: path.mkdir(), "name a video in it"),
+        (lambda path: path.mkdir(), "holds no picture; name a folder of numbered pictures"),
         (os.mkfifo, "not a regular file"),
         (_empty, "the file is empty"),
         (_text, "this is text"),
