@@ -24,7 +24,7 @@ ORDER["captioner"] = """
     cli: arguments finding progress caption label info export main __main__ demo
 """
 ORDER["training"] = """
-    options devices work metrics objectives
+    options devices work metrics objectives optimizer
     data: tables formats manifest reading check store views records
     trainer transfer evaluate
     cnn: folder teacher words distill probe

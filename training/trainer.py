@@ -18,6 +18,7 @@ from captioner.vocabulary import tokenize
 
 from .metrics import CiderD
 from .objectives import ScheduledSampling, SelfCritical, caption_loss
+from .optimizer import adamw
 from .work import Progress
 
 if TYPE_CHECKING:
@@ -79,18 +80,8 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
     rounds = -(-options.epochs // passes)
     options = replace(options, epochs=rounds * passes)
     steps = options.epochs * len(batches)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        steps,
-        warmup_target=options.learning_rate,
-        warmup_steps=max(1, steps // 20),
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=options.weight_decay,
-        clipnorm=5.0,
-        use_ema=True,
-        ema_momentum=max(0.0, 1 - 20 / steps),  # over about the last twentieth
+    optimizer = adamw(
+        steps, options.learning_rate, options.weight_decay, clipnorm=5.0, averaged=True
     )
     learner = model
     if options.samples:

@@ -25,6 +25,7 @@ from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
 
+from ..optimizer import adamw
 from ..work import Checkpoints, Progress, claim, load_arrays
 from .folder import CNN_CONFIG
 from .teacher import load_teacher
@@ -307,10 +308,8 @@ def train(
         share = views.words[(views.words != UNKNOWN).all(1)].mean(0)
         model.get_layer("words").bias.assign(np.log(share / (1 - share)))
     steps = epochs * len(views)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=learning_rate, warmup_steps=min(1000, steps // 10)
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
+    warmup_steps = min(1000, steps // 10)
+    optimizer = adamw(steps, learning_rate, 0.02, warmup_steps, clipnorm=1.0)
     model.compile(optimizer, losses, loss_weights=weights, jit_compile=False)
     optimizer.build(model.trainable_variables)
     progress = Progress(output / STATE, hinted, [*model.variables, *optimizer.variables])

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from keras import ops, optimizers, tree
+from keras import ops, tree
 
 from captioner.config import LabelConfig
 from captioner.layers import live_mask, where_live
 from captioner.moments.model import LabelModel
 
+from ..optimizer import adamw
 from ..work import Progress
 from .metrics import frame_accuracy, mean_average_precision
 from .windows import Batch, LabelledFeatures, fill, lay_out
@@ -225,10 +226,7 @@ def train(
     lengths = [len(video.targets) for video in videos]
     steps_an_epoch = -(-sum(lengths) // (options.window * options.lanes))
     total = steps_an_epoch * options.epochs
-    schedule = optimizers.schedules.CosineDecay(
-        0.0, total, warmup_target=options.learning_rate, warmup_steps=max(1, total // 20)
-    )
-    optimizer = optimizers.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=1.0)
+    optimizer = adamw(total, options.learning_rate, options.weight_decay, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)
     weights = np.ones(model.config.num_labels, np.float32)
     if options.class_weights == "balanced":
