@@ -414,7 +414,8 @@ def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api
     keys("?")
     person.see("#keys", "play or pause")
     keys(Keys.ESCAPE)
-    person.wait(f"!{PLAYER}.paused")
+    person.wait("!document.querySelector('#keys').open")
+    person.wait(f"!{PLAYER}.paused && {PLAYER}.currentTime > 0")  # no play is still to begin
     keys(Keys.SPACE)
     person.wait(f"{PLAYER}.paused")
     before = person.browser.execute_script(f"{PLAYER}.currentTime = 1; return 1")
