@@ -30,7 +30,7 @@ ORDER["training"] = """
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate
     report recipe moments.recipe
-    arrays: pack features learn
+    arrays: pack features bank learn
     cli: arguments train evaluate labels distill moments
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
