@@ -41,10 +41,13 @@ def listening(config):
         app.extensions["closing"].set()
         server.task_dispatcher.shutdown()
         server.trigger.pull_trigger(lambda: _close(server))  # in its own thread, which then ends
-        thread.join(10)
-    assert not thread.is_alive()
+        thread.join(20)
+        assert not thread.is_alive()
+        server.trigger.close()
 
 
 def _close(server):
     for channel in [*server._map.values()]:
-        channel.close()
+        if channel is not server.trigger:  # another thread may be about to write to it
+            channel.close()
+    server._map.clear()

@@ -16,10 +16,13 @@ const isHeld = (part) => {
   return inputs.some((input) => input === document.activeElement || input.value !== input.defaultValue);
 };
 let held = false;
+let isDeleting = false; // from then on there is nothing to ask for
+let updating = null;
 
-async function update() {
+function update() {
+  if (isDeleting) return;
   if (page.dataset.state === 'uploading') { location.reload(); return; } // there is a player now
-  await attempt(async () => {
+  updating = attempt(async () => {
     const { swapped, held: left } = await refresh(isHeld);
     held = left.length > 0;
     document.getElementById('news').hidden = !held;
@@ -63,7 +66,8 @@ async function correct(text) {
   if (!await attempt(() => ask('PUT', `${path}/sentences/0`, { text }))) return;
   if (isSeries && text) { location.assign(`${root}/correct?after=${video}`); return; }
   if (!find('#editor').hidden) edit(false);
-  await update();
+  update();
+  await updating;
 }
 
 // Of a stretch, in its place: somebody may be writing in the next one already.
@@ -134,7 +138,10 @@ page.addEventListener('click', (event) => {
 });
 document.getElementById('sure').addEventListener('close', async (event) => {
   if (event.target.returnValue !== 'yes') return;
-  if (await attempt(() => ask('DELETE', path))) location.assign(`${root}/`);
+  isDeleting = true;
+  await updating;
+  isDeleting = await attempt(() => ask('DELETE', path));
+  if (isDeleting) location.assign(`${root}/`);
 });
 
 const screen = find('#screen');
