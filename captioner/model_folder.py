@@ -47,7 +47,7 @@ class ModelFolder:
     Attributes:
         path: the folder.
         model: shape of the caption model.
-        backbone: name of the backbone, see `captioner.backbones.load_backbone`.
+        backbone: name of the backbone, see `captioner.cnn.load_backbone`.
         cnn: shape of the bundled CNN; None with another backbone.
         sampling: how clips are sampled.
         decoding: how sentences are searched for, unless told otherwise.
@@ -136,7 +136,7 @@ class ModelFolder:
         Raises:
             ModelError: the weights do not fit `config.json`.
         """
-        from .backbones import load_weights
+        from .cnn import load_weights
         from .model import CaptionModel
 
         model = CaptionModel(self.model)
@@ -149,7 +149,7 @@ class ModelFolder:
         Raises:
             ModelError: it cannot be loaded, or its features do not fit the caption model.
         """
-        from .backbones import BUNDLED, load_backbone
+        from .cnn import BUNDLED, load_backbone
 
         weights = self.path / BACKBONE_WEIGHTS if self.backbone == BUNDLED else None
         backbone = load_backbone(self.backbone, self.cnn, weights)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbones import Backbone
 from .batch import caption_files, num_cores
 from .caption import Candidate, Caption, Failure
+from .cnn import Backbone
 from .config import AUTO_STYLE, DecodingOptions, SamplingOptions
 from .engines.keras_engine import KerasEngine
 from .engines.lite_engine import (

@@ -54,7 +54,7 @@ def tiny_cnn(tmp_path_factory):
     """A folder as `captioner distill` writes it, with an untrained CNN."""
     import keras
 
-    from captioner.cnn import build_cnn
+    from captioner.cnn.bundled import build_cnn
 
     folder = tmp_path_factory.mktemp("cnn")
     keras.utils.set_random_seed(1)

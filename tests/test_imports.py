@@ -14,7 +14,8 @@ ORDER = {}
 ORDER["captioner"] = """
     errors config caption terminal
     video: sampling pixels pyav straight pictures files frames segments reader
-    vocabulary cnn efficientnet backbones
+    vocabulary
+    cnn: bundled efficientnet backbones
     layers: recurrence cells attention sequence
     model decoding model_folder
     engines: keras_engine lite_engine programs saved_model

@@ -42,7 +42,7 @@ class CaptionTraining:
         base: name or folder of the model to go on from; `none`: without one; None: the default
             model, unless one of the next seven is given.
         backbone: without a base, what turns frames into features: `bundled`, or another that
-            `captioner.backbones.load_backbone` knows.
+            `captioner.cnn.load_backbone` knows.
         cnn: without a base, the output of `captioner distill` that replaces the default CNN.
         input_size: without a base, height and width at which the bundled CNN sees frames, pixels.
         attention: without a base, as the next three, a field of `captioner.config.ModelConfig`.
@@ -161,7 +161,7 @@ class LabelTraining:
         videos: the folder of the videos; None: that of the labels.
         label_fps: frames a second that labels count in; None: each video's own.
         work: where features and the state are kept; None: `work` in `output`.
-        backbone: what turns frames into features, see `captioner.backbones.load_backbone`.
+        backbone: what turns frames into features, see `captioner.cnn.load_backbone`.
         cnn: the output of `captioner distill` that replaces the default CNN.
         input_size: height and width at which the bundled CNN sees frames, pixels.
         fps: moments in a second.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from captioner.backbones import Backbone, load_backbone
+from captioner.cnn import Backbone, load_backbone
 from captioner.config import DecodingOptions, ModelConfig, SamplingOptions
 from captioner.engines.programs import write_programs
 from captioner.errors import DatasetError

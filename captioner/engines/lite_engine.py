@@ -14,8 +14,8 @@ from threading import Lock
 
 import numpy as np
 
-from ..backbones import Backbone
 from ..caption import DecodingResult
+from ..cnn import Backbone
 from ..config import DecodingOptions
 from ..errors import ModelError
 from ..model_folder import ModelFolder
@@ -138,8 +138,8 @@ def made_of(folder: ModelFolder) -> str:
 
 def _sources() -> list[Path]:
     """The code that a program is made from, and some more, so that no module can be forgotten:
-    all but the wings that read videos, write captions and run on clusters.
+    all but the wings that read videos, label moments, run on clusters and read commands.
     """
     package = Path(__file__).parents[1]
-    wings = (package, package / "layers", package / "engines")
-    return sorted(module for wing in wings for module in wing.glob("*.py"))
+    others = {package / wing for wing in ("video", "moments", "cluster", "cli")}
+    return sorted(m for m in package.rglob("*.py") if not others & set(m.parents))

@@ -37,7 +37,7 @@ class LabelFolder:
     Attributes:
         path: the folder.
         model: shape of the labelling model.
-        backbone: name of the backbone, see `captioner.backbones.load_backbone`.
+        backbone: name of the backbone, see `captioner.cnn.load_backbone`.
         cnn: shape of the bundled CNN; None with another backbone.
         labelling: how videos are labelled, unless told otherwise.
         labels: the labels, in the order of the model's outputs.
@@ -86,7 +86,7 @@ class LabelFolder:
         Raises:
             ModelError: the weights do not fit `config.json`.
         """
-        from ..backbones import load_weights
+        from ..cnn import load_weights
         from .model import LabelModel
 
         model = LabelModel(self.model)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..backbones import Backbone
+from ..cnn import Backbone
 from ..config import LabellingOptions
 from ..video.reader import Moments, Reader
 from .folder import LabelFolder

@@ -31,8 +31,8 @@ def draw(path: Path, minutes: int):
 
 def label(path: str):
     """Labels a video and prints the number of its segments and the memory that it took, MB."""
-    from captioner.backbones import Backbone
-    from captioner.cnn import build_cnn
+    from captioner.cnn import Backbone
+    from captioner.cnn.bundled import build_cnn
     from captioner.moments.labeller import Labeller
     from captioner.moments.model import LabelModel
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from captioner.backbones import Backbone
+from captioner.cnn import Backbone
 from captioner.config import ModelConfig, SamplingOptions
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary

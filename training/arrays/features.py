@@ -199,7 +199,7 @@ def main():
     args.output.mkdir(parents=True, exist_ok=True)
 
     def pretrained():
-        from captioner.efficientnet import load_efficientnet_lite2
+        from captioner.cnn.efficientnet import load_efficientnet_lite2
 
         return load_efficientnet_lite2(args.dtype)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from captioner.backbones import BUNDLED, PRETRAINED
+from captioner.cnn import BUNDLED, PRETRAINED
 from captioner.config import DecodingOptions, ModelConfig, SamplingOptions
 from captioner.decoding import decode
 from captioner.model import CaptionModel

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from captioner.cnn import build_cnn, fold_batch_normalization
+from captioner.cnn.bundled import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
 from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS

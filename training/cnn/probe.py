@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioner.backbones import Backbone
+from captioner.cnn import Backbone
 from captioner.errors import CaptionerError
 
 from ..data.manifest import LabelledClip

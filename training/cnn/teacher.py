@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from captioner.backbones import Backbone
+from captioner.cnn import Backbone
 
 _DTYPES = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}  # tflite TensorType
 _ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite ActivationFunctionType

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from captioner.backbones import Backbone
+from captioner.cnn import Backbone
 from captioner.config import SamplingOptions
 from captioner.vocabulary import PAD_ID, Vocabulary
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from captioner.backbones import load_backbone
+from captioner.cnn import load_backbone
 from captioner.config import LabelConfig, LabellingOptions
 from captioner.errors import CaptionerError, DatasetError
 from captioner.moments.folder import LabelFolder

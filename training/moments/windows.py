@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from captioner.backbones import Backbone
+from captioner.cnn import Backbone
 from captioner.errors import DatasetError, VideoError
 from captioner.video import stream_frames
 

@@ -15,7 +15,7 @@ import pytest
 
 from captioner import Captioner
 from captioner.cli.main import main
-from captioner.engines import programs
+from captioner.engines import lite_engine, programs
 from captioner.engines.keras_engine import KerasEngine
 from captioner.engines.lite_engine import (
     BACKBONE_PROGRAM,
@@ -138,6 +138,14 @@ def test_stale_programs_are_never_found(change, folder, own_cache, converter, mo
     assert beside.name == fresh.name != made.name
     assert not made.exists()
     assert programs.programs_for(folder, folder.decoding) == beside
+
+
+def test_programs_are_of_all_code_that_makes_them():
+    package = Path(programs.__file__).parents[1]
+    sources = {str(path.relative_to(package)) for path in lite_engine._sources()}
+    assert sources >= {"model.py", "decoding.py", "cnn/bundled.py", "cnn/efficientnet.py"}
+    assert sources >= {"layers/sequence.py", "engines/programs.py"}
+    assert "video/frames.py" not in sources
 
 
 def test_only_some_stay_in_the_cache(folder, own_cache, converter):

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from captioner.backbones import load_backbone
 from captioner.cli.main import main
-from captioner.cnn import build_cnn
+from captioner.cnn import load_backbone
+from captioner.cnn.bundled import build_cnn
 from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, WRONG_USAGE
 from tests.conftest import TINY_CNN

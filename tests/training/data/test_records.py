@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from captioner.backbones import Backbone, load_backbone
+from captioner.cnn import Backbone, load_backbone
 from captioner.config import SamplingOptions
 from captioner.errors import DatasetError
 from captioner.video import read_frames

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import CnnConfig
-from .errors import ModelError
+from ..config import CnnConfig
+from ..errors import ModelError
 
 BUNDLED = "bundled"
 PRETRAINED = "efficientnet-lite2"
@@ -61,7 +61,7 @@ def load_backbone(
     """Loads a backbone.
 
     Args:
-        name: `efficientnet-lite2`: see `captioner.efficientnet`; `bundled`: a small CNN of our
+        name: `efficientnet-lite2`: see `captioner.cnn.efficientnet`; `bundled`: a small CNN of our
             own; `hub:HANDLE`: a SavedModel by its TensorFlow Hub address or folder; `keras:NAME`:
             a network of `keras.applications`, such as `keras:MobileNetV2`. The last two are
             downloaded once, then kept.
@@ -111,7 +111,7 @@ def load_weights(network, weights: str | Path, described: object):
 
 
 def _load_bundled(cnn, weights):
-    from .cnn import build_cnn
+    from .bundled import build_cnn
 
     network = build_cnn(cnn)
     load_weights(network, weights, cnn)

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from captioner.backbones import load_backbone
-from captioner.cnn import build_cnn, fold_batch_normalization
+from captioner.cnn import load_backbone
+from captioner.cnn.bundled import build_cnn, fold_batch_normalization
 from captioner.config import CnnConfig
 from captioner.errors import ModelError
 from tests.conftest import TINY_CNN
@@ -154,7 +154,7 @@ def test_hub_address_without_a_module(server, tmp_path, monkeypatch):
 
 
 def test_hub_download_has_a_time_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr("captioner.backbones.DOWNLOAD_SECONDS", 0.2)
+    monkeypatch.setattr("captioner.cnn.backbones.DOWNLOAD_SECONDS", 0.2)
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Silent) as httpd:
         threading.Thread(target=httpd.serve_forever).start()

