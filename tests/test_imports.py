@@ -26,7 +26,7 @@ ORDER["captioner"] = """
 """
 ORDER["training"] = """
     options devices work metrics objectives optimizer
-    data: tables formats manifest reading check store views records
+    data: tables rows label_studio formats manifest reading check store views records
     trainer transfer evaluate
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate

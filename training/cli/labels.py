@@ -10,8 +10,8 @@ from captioner.errors import DatasetError
 from captioner.terminal import ALL_GOOD, SOME_FAILED, count, printable
 
 from ..data.check import find_problems
-from ..data.formats import Problem
 from ..data.manifest import SPLITS, Labels, load_labels, write_labels
+from ..data.rows import Problem
 
 
 def add_labels(commands):

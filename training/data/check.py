@@ -8,9 +8,9 @@ import numpy as np
 from captioner.errors import VideoError
 from captioner.vocabulary import tokenize
 
-from .formats import Problem
 from .manifest import LabelledClip, Labels
 from .reading import read_clip, read_each
+from .rows import Problem
 
 # A thumbnail is 4 frames of 16 by 16 pixels. Of 14 real clips, those encoded anew at half the
 # size came within an RMS of 2 and a largest difference of 5, those at half the frame rate or

@@ -1,20 +1,32 @@
-"""The formats that people's labels come in -> rows as written; told apart by content."""
+"""Parsers of the formats that labels come in -> rows as written; told apart by content."""
 
-import ast
 import codecs
 import io
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from captioner.errors import DatasetError
 from captioner.video import find_videos, is_video
 
+from .label_studio import files_meant, read_tasks
+from .rows import (
+    CAPTIONS,
+    END,
+    FRAMES,
+    LANGUAGE,
+    NAME,
+    SPLIT,
+    START,
+    Problem,
+    Row,
+    each,
+    fields_named,
+    numbered,
+    seconds_of,
+    sentences,
+)
 from .tables import cells_of, file_of, records
 
 KNOWN = (
@@ -22,69 +34,6 @@ KNOWN = (
     "ActivityNet Captions, VATEX or Label Studio; simplest is a line "
     '{"video": PATH, "caption": SENTENCE} each'
 )
-# Names of fields and columns, in lower case and without signs; the first there counts.
-NAME = tuple(
-    "video image clip path filepath file filename videopath videofile imagepath imagefile media"
-    " videoid imageid videoname imagename name id".split()
-)
-CAPTIONS = tuple(
-    "captions caption sentences sentence descriptions description text texts label comment"
-    " title".split()
-)
-SPLIT = ("split", "subset", "set", "partition")
-START = ("start", "starttime", "startsec", "startseconds", "begin", "from")
-END = ("end", "endtime", "endsec", "endseconds", "stop", "to")
-LANGUAGE = ("language", "lang")
-FRAMES = ("frames",)
-_LITTLE_WORDS = {"a", "an", "and", "the", "is", "are", "in", "on", "of", "to", "with", ".", ","}
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one row of labels says, before any file is looked for.
-
-    Attributes:
-        where: the row, for people: `line 7`.
-        names: paths or names of the file, the likeliest first; an id has no suffix.
-        captions: sentences, as written.
-        split: as written, or None.
-        start: where in the file the clip begins, seconds.
-        end: where it ends, seconds; None is the end of the file.
-        cut: name of a file that, where there is one, holds nothing but this stretch.
-        language: of the captions, where it is told.
-        frames: paths of pictures in order, of a clip that comes as these; `names` is the first.
-    """
-
-    where: str
-    names: tuple[str, ...]
-    captions: tuple[str, ...]
-    split: str | None = None
-    start: float = 0.0
-    end: float | None = None
-    cut: str | None = None
-    language: str | None = None
-    frames: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        for value in (*self.names, *self.captions, *self.frames):
-            if not isinstance(value, str):
-                raise ValueError(f"expected text, found {value!r}")
-        if not all(name.strip() for name in (*self.names, *self.frames)):
-            raise ValueError("names no file")
-        if self.split is not None and not isinstance(self.split, str):
-            raise ValueError(f"expected a split like train, val or test, found {self.split!r}")
-        after = 0 <= self.start < (math.inf if self.end is None else self.end)
-        if not after or self.end == math.inf:
-            found = f"start={self.start}, end={self.end}"
-            raise ValueError(f"expected 0 <= start < end in seconds, found {found}")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with labels: the row, for people, and a message."""
-
-    where: str
-    message: str
 
 
 def read_rows(path: Path) -> Iterator[Row | Problem]:
@@ -140,24 +89,9 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
 
 
-def _each(entries: Iterable, parse: Callable[..., Iterable[Row]]) -> Iterator[Row | Problem]:
-    """Parses entries `(where, ...)` one by one, so that a bad one takes no other down."""
-    for where, *entry in entries:
-        try:
-            yield from parse(where, *entry)
-        except KeyError as err:
-            yield Problem(where, f"has no {err}")
-        except (ValueError, TypeError, AttributeError) as err:
-            yield Problem(where, str(err))
-
-
-def _numbered(what: str, *entries: Iterable) -> Iterator[tuple]:
-    return ((f"{what} {number}", *entry) for number, entry in enumerate(zip(*entries), 1))
-
-
 def _read_json_lines(text):
-    lines = [(where, line) for where, line in _numbered("line", _lines(text)) if line.strip()]
-    return _each(lines, lambda where, line: [_from_fields(where, _from_json(line))])
+    lines = [(where, line) for where, line in numbered("line", _lines(text)) if line.strip()]
+    return each(lines, lambda where, line: [_from_fields(where, _from_json(line))])
 
 
 def _from_json(line):
@@ -180,36 +114,20 @@ def _read_json(data):
         if "images" in data:
             return _read_coco(data)
         if isinstance(first, dict) and "timestamps" in first:
-            return _each(data.items(), _from_activitynet)
-        if _field(data, NAME) or _field(data, CAPTIONS):
-            return _each([("line 1", data)], lambda where, row: [_from_fields(where, row)])
+            return each(data.items(), _from_activitynet)
+        if fields_named(data, NAME) or fields_named(data, CAPTIONS):
+            return each([("line 1", data)], lambda where, row: [_from_fields(where, row)])
         if isinstance(first, str | list):
-            return _each(data.items(), lambda name, said: [Row(name, (name,), _sentences(said))])
+            return each(data.items(), lambda name, said: [Row(name, (name,), sentences(said))])
     elif isinstance(data, list) and data and isinstance(data[0], dict):
-        entries = _numbered("entry", data)
+        entries = numbered("entry", data)
         if "videoID" in data[0]:
-            return _each(entries, _from_vatex)
+            return each(entries, _from_vatex)
         if "data" in data[0]:
-            return _read_label_studio(data)
-        if any(isinstance(row, dict) and _field(row, CAPTIONS) for row in data):
-            return _each(entries, lambda where, row: [_from_fields(where, row)])
+            return read_tasks(data)
+        if any(isinstance(row, dict) and fields_named(row, CAPTIONS) for row in data):
+            return each(entries, lambda where, row: [_from_fields(where, row)])
     return None
-
-
-def _field(fields: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """Those of `fields` that go by the first of `names` that any goes by."""
-    return _named(tuple(fields), names)
-
-
-@lru_cache  # rows mostly have the same fields
-def _named(fields, names):
-    plain = {field: re.sub("[^a-z0-9]", "", field.lower()) for field in fields}
-    if names is CAPTIONS:  # caption 1, caption 2
-        plain = {field: name.rstrip("0123456789") for field, name in plain.items()}
-    for name in names:
-        if found := [field for field in plain if plain[field] == name]:
-            return found
-    return []
 
 
 def _from_fields(where, fields) -> Row:
@@ -218,16 +136,16 @@ def _from_fields(where, fields) -> Row:
         raise ValueError(f"expected {{...}}, found {fields!r}")
 
     def value(names, default=None):
-        keys = _field(fields, names)
+        keys = fields_named(fields, names)
         return default if not keys or fields[keys[0]] in (None, "") else fields[keys[0]]
 
     frames = value(FRAMES)
     frames = tuple(frames) if isinstance(frames, list) else ()  # else they were counted
     if (name := frames[0] if frames else value(NAME)) is None:
         raise ValueError('names no file; expected {"video" or "image": PATH, or "frames": [PATH]}')
-    if not _field(fields, CAPTIONS):
+    if not fields_named(fields, CAPTIONS):
         raise ValueError('has no caption; expected "captions": [SENTENCE, ...]')
-    captions = [one for key in _field(fields, CAPTIONS) for one in _sentences(fields[key])]
+    captions = [one for key in fields_named(fields, CAPTIONS) for one in sentences(fields[key])]
     start, end = value(START, 0.0), value(END)
     if frames:
         if start or end is not None:
@@ -236,60 +154,14 @@ def _from_fields(where, fields) -> Row:
         return Row(where, frames[:1], said, value(SPLIT), language=value(LANGUAGE), frames=frames)
     return Row(
         where,
-        _uploaded(name) if isinstance(name, str) else (name,),
+        files_meant(name) if isinstance(name, str) else (name,),
         tuple(captions),
         value(SPLIT),
-        _seconds(start),
-        None if end is None else _seconds(end),
+        seconds_of(start),
+        None if end is None else seconds_of(end),
         f"{name}_{start}_{end}" if end is not None else None,
         value(LANGUAGE),
     )
-
-
-def _sentences(said) -> tuple[str, ...]:
-    """Sentences, of which there may be several in a list, or in the text of a cell.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if isinstance(said, str):
-        said = _unwritten(said)
-    if said is None:
-        return ()
-    if isinstance(said, str):
-        return (said,)
-    if isinstance(said, dict):  # as Label Studio's JSON-MIN has what an annotator wrote
-        told = said.keys() & {"start", "end", "ranges", "x", "y"}
-        if told or not (keys := _field(said, CAPTIONS)):
-            raise ValueError(f"expected a sentence of the whole clip, found {said!r}")
-        return _sentences(said[keys[0]])
-    if not isinstance(said, list | tuple):
-        raise ValueError(f"expected text, found {said!r}")
-    found = tuple(sentence for one in said for sentence in _sentences(one))
-    words = [sentence for sentence in found if len(sentence.split()) == 1]
-    if len(found) == len(words) > 2 and _LITTLE_WORDS.intersection(map(str.lower, words)):
-        raise ValueError(f"expected sentences, found the words of one, {said!r}; join them")
-    return found
-
-
-def _unwritten(text: str):
-    """The list or object that a cell holds as JSON or Python write it; other text as it is."""
-    if text.strip()[:1] + text.strip()[-1:] not in ("[]", "{}"):
-        return text
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return text
-
-
-def _seconds(value) -> float:
-    """Seconds as a number, `12.5`, `12,5` or `[HH:]MM:SS`."""
-    if isinstance(value, str):
-        hours, minutes, seconds = ("0:0:" + value.strip().replace(",", ".")).split(":")[-3:]
-        return float(hours) * 3600 + float(minutes) * 60 + float(seconds)
-    return float(value)
 
 
 def _read_msrvtt(data):
@@ -297,23 +169,23 @@ def _read_msrvtt(data):
 
     def parse(where, sentence):
         video = sentence["video_id"]
-        return [Row(where, (video,), _sentences(sentence["caption"]), splits.get(video))]
+        return [Row(where, (video,), sentences(sentence["caption"]), splits.get(video))]
 
-    return _each(_numbered("sentence", data["sentences"]), parse)
+    return each(numbered("sentence", data["sentences"]), parse)
 
 
 def _read_coco(data):
     if "annotations" not in data:  # as Karpathy and Li (2015) publish it
-        return _each(_numbered("image", data["images"]), _from_karpathy)
+        return each(numbered("image", data["images"]), _from_karpathy)
     files = {image["id"]: image["file_name"] for image in data["images"]}
 
     def parse(where, annotation):
         image = annotation["image_id"]
         if image not in files:
             raise ValueError(f"there is no image {image!r}")
-        return [Row(where, (files[image],), _sentences(annotation["caption"]))]
+        return [Row(where, (files[image],), sentences(annotation["caption"]))]
 
-    return _each(_numbered("annotation", data["annotations"]), parse)
+    return each(numbered("annotation", data["annotations"]), parse)
 
 
 def _from_karpathy(where, image):
@@ -334,7 +206,7 @@ def _from_activitynet(video, entry):
 def _from_vatex(where, entry):
     if "enCap" not in entry and "caption" not in entry:
         raise ValueError("has no caption: VATEX keeps those of its test splits to itself")
-    said = _sentences(entry.get("enCap", entry.get("caption")))
+    said = sentences(entry.get("enCap", entry.get("caption")))
     return [_stretch(where, entry["videoID"], said)]
 
 
@@ -342,58 +214,6 @@ def _stretch(where, cut, captions) -> Row:
     """A row of `VIDEO_START_END`: a file of that name, or that stretch of a file VIDEO."""
     video, start, end = cut.rsplit("_", 2)
     return Row(where, (video,), captions, None, float(start), float(end), cut)
-
-
-def _read_label_studio(tasks):
-    """Where people wrote texts of several kinds, those that are named as captions are."""
-    kinds = {str(result.get("from_name")) for task in tasks for _, result in _texts(task)}
-    named = set(_field(sorted(kinds), CAPTIONS)) or kinds
-    if len(named) > 1:
-        message = f"texts of several kinds are all learned as captions: {', '.join(sorted(named))}"
-        yield Problem("the project", message)
-    entries = _numbered("entry", tasks)
-    yield from _each(entries, lambda where, task: _from_label_studio(where, task, named))
-
-
-def _texts(task) -> Iterator[tuple[dict, dict]]:
-    """The annotations of a task and their results, as far as these are texts."""
-    for annotation in task.get("annotations") or task.get("completions") or []:
-        for result in annotation.get("result") or []:
-            if result.get("type") == "textarea" and not annotation.get("was_cancelled"):
-                yield annotation, result
-
-
-def _from_label_studio(where, task, named):
-    data = task["data"]
-    keys = _field(data, NAME) or [key for key in data if is_video(str(data[key]))]
-    if not keys:
-        raise ValueError("its data name no video or image")
-    names = _uploaded(data[keys[0]])
-    rows = []
-    for _, result in _texts(task):
-        if str(result.get("from_name")) not in named:
-            continue
-        value = result["value"]
-        if "ranges" in value:
-            raise ValueError("a stretch in frames; give start and end in seconds")
-        if "x" in value or "points" in value:
-            raise ValueError("said of a part of the picture; a caption is of the whole")
-        start, end = value.get("start", 0.0), value.get("end")
-        end = None if end is None else _seconds(end)
-        said = _sentences(value["text"])
-        rows.append(Row(where, names, said, data.get("split"), _seconds(start), end))
-    return rows or [Row(where, names, ())]
-
-
-def _uploaded(address: str) -> tuple[str, ...]:
-    """Paths that may be meant by Label Studio's address of a file."""
-    if not re.match("/data/(upload|local-files)/|[a-z0-9-]+://", address):
-        return (address,)
-    parts = urlsplit(address)
-    if local := parse_qs(parts.query).get("d"):  # /data/local-files/?d=PATH
-        return (local[0],)
-    name = unquote(Path(parts.path).name)
-    return (name, re.sub(r"^[0-9a-f]{8}-", "", name))  # an upload gets a prefix
 
 
 def _read_table(text) -> Iterator[Row | Problem] | None:
@@ -408,11 +228,11 @@ def _read_table(text) -> Iterator[Row | Problem] | None:
                 raise ValueError("expected VIDEO_START_END and a sentence")
             return [_stretch(where, match[1], (match[2],))]
 
-        lines = _numbered("line", _lines(text))
-        return _each(((at, line) for at, line in lines if line.strip()[:1] not in ("", "#")), parse)
+        lines = numbered("line", _lines(text))
+        return each(((at, line) for at, line in lines if line.strip()[:1] not in ("", "#")), parse)
     for delimiter in ",;\t|":
         header = cells_of(lines[0], delimiter)[0] if lines else []
-        if _field(header, NAME) and _field(header, CAPTIONS):
+        if fields_named(header, NAME) and fields_named(header, CAPTIONS):
             return _read_csv(text, delimiter, [column.strip() for column in header])
     for delimiter in ",;\t|":
         if lines and is_video(file_of(lines[0].split(delimiter)[0].strip(' "'))):
@@ -427,7 +247,7 @@ def _read_csv(text, delimiter, header):
     def parse(where, cells, is_whole):
         if not is_whole:
             raise ValueError("a quote is opened and not closed; close it, or double it")
-        if len(cells) > len(columns) and columns[-1] in _field(columns, CAPTIONS):
+        if len(cells) > len(columns) and columns[-1] in fields_named(columns, CAPTIONS):
             # A sentence with commas that nobody quoted.
             rest = delimiter.join(cells[len(columns) - 1 :])
             cells = [*cells[: len(columns) - 1], rest]
@@ -438,12 +258,12 @@ def _read_csv(text, delimiter, header):
             stripped[0] = file_of(stripped[0])
         return [_from_fields(where, dict(zip(columns, stripped, strict=True)))]
 
-    names = _field(columns, NAME)
+    names = fields_named(columns, NAME)
     name_at = columns.index(names[0])
     found = records(_lines(text), delimiter, len(columns), name_at)
     if header:
         next(found)
-    return _each(found, parse)
+    return each(found, parse)
 
 
 def _read_folder(folder: Path):
@@ -459,7 +279,7 @@ def _read_folder(folder: Path):
         return [Row(where, (str(name),), captions, split)]
 
     clips = list(find_videos(folder, recursive=True))
-    yield from _each(((str(clip.relative_to(folder)), clip) for clip in clips), parse)
+    yield from each(((str(clip.relative_to(folder)), clip) for clip in clips), parse)
     labelled = {clip.with_suffix(".txt") for clip in clips}
     for text in sorted(folder.rglob("*.txt")):
         if text not in labelled:

@@ -15,7 +15,8 @@ from captioner.errors import DatasetError
 from captioner.video import is_video
 from captioner.vocabulary import tokenize
 
-from .formats import Problem, Row, known_split, read_rows
+from .formats import known_split, read_rows
+from .rows import Problem, Row
 
 SPLITS = ("train", "val", "test")
 LONG_CAPTION = 100  # words; nobody says so much of a clip
