@@ -5,7 +5,6 @@ from importlib.metadata import version
 
 import flask_smorest
 from flask import Flask, Response, current_app, request, send_file
-from flask_smorest import Blueprint
 
 from captioner.moments.output import FORMATS as LABEL_FORMATS
 
@@ -13,61 +12,15 @@ from . import describe, formats, schemas, security
 from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
+from .routes import PREFIX, blueprint, errors, file, kinds, named
 from .store import jobs, models, moments, uploads, videos
 from .store.events import events_after
-
-blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-_PREFIX = "/api/v1"
-_SENTENCES = {
-    400: "The request cannot be understood",
-    401: "A token is needed, or it is wrong",
-    403: "The request came from another site",
-    404: "There is no such thing",
-    409: "It is in a state in which this cannot be done",
-    413: "Too large",
-    415: "The file is no video",
-    416: "This part of the file does not exist",
-    429: "Too many or too fast; wait",
-    507: "No room on the disk",
-}
-
-
-def _errors(*more):
-    """Says in the OpenAPI document what can go wrong, besides what always can."""
-
-    def decorate(view):
-        for status in (400, 401, 403, 413, 429, *more):
-            view = blueprint.alt_response(
-                status, schema=schemas.Problem, description=_SENTENCES[status]
-            )(view)
-        return view
-
-    return decorate
-
-
-def _file(*types, status=200, description="The file"):
-    """Says in the OpenAPI document that a file is the answer."""
-    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
-    if "application/json" in content:
-        content["application/json"] = {"schema": {"type": "object"}}
-    return blueprint.doc(responses={status: {"description": description, "content": content}})
-
-
-def _kinds(media_types):
-    """Says in the OpenAPI document that a file of one of these kinds is the answer."""
-
-    def decorate(view):
-        schema = {"type": "string", "enum": list(media_types)}
-        kind = {"in": "path", "name": "kind", "required": True, "schema": schema}
-        return blueprint.doc(parameters=[kind])(_file(*media_types.values())(view))
-
-    return decorate
 
 
 @blueprint.route("/health")
 @blueprint.doc(security=[])
 @blueprint.response(200, schemas.Health)
-@_errors()
+@errors()
 def health():
     """Say how the server is"""
     waiting, idle_seconds = jobs.waiting(get_db())
@@ -76,8 +29,8 @@ def health():
 
 
 @blueprint.route("/metrics")
-@_file("text/plain", description="Prometheus' text format")
-@_errors()
+@file("text/plain", description="Prometheus' text format")
+@errors()
 def metrics():
     """Give figures to Prometheus"""
     return Response(current_app.extensions["metrics"].text(), mimetype="text/plain")
@@ -86,7 +39,7 @@ def metrics():
 @blueprint.route("/videos", methods=["POST"])
 @blueprint.arguments(schemas.NewVideo)
 @blueprint.response(201, schemas.VideoDetails)
-@_errors(507)
+@errors(507)
 def new_video(given):
     """Announce a video
 
@@ -99,7 +52,7 @@ def new_video(given):
 @blueprint.route("/videos")
 @blueprint.arguments(schemas.Query, location="query")
 @blueprint.response(200, schemas.Listing)
-@_errors()
+@errors()
 def list_videos(query):
     """Search the library"""
     rows, total = videos.find(
@@ -122,7 +75,7 @@ def list_videos(query):
 
 @blueprint.route("/videos/<string:video>")
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404)
+@errors(404)
 def read_video(video):
     """Say all that is known of a video"""
     return describe.video(get_db(), video)
@@ -130,7 +83,7 @@ def read_video(video):
 
 @blueprint.route("/videos/<string:video>", methods=["DELETE"])
 @blueprint.response(204)
-@_errors(404)
+@errors(404)
 def delete_video(video):
     """Delete a video and all that is known of it"""
     if not videos.delete(get_db(), config(), [video]):
@@ -154,7 +107,7 @@ def delete_video(video):
     },
 )
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404, 409, 415, 507)
+@errors(404, 409, 415, 507)
 @blueprint.alt_response(422, schema=schemas.Problem, description="A piece without bytes")
 def append(video):
     """Send the next piece of a video
@@ -170,9 +123,9 @@ def append(video):
 
 
 @blueprint.route("/videos/<string:video>/content")
-@_file("video/*", "image/*")
-@_file("video/*", "image/*", status=206, description="The part that was asked for")
-@_errors(404, 416)
+@file("video/*", "image/*")
+@file("video/*", "image/*", status=206, description="The part that was asked for")
+@errors(404, 416)
 def content(video):
     """Send the video, or the part of it that a Range header asks for"""
     row = videos.read(get_db(), video)
@@ -192,8 +145,8 @@ def content(video):
 
 
 @blueprint.route("/videos/<string:video>/frames/<int:number>")
-@_file("image/jpeg")
-@_errors(404)
+@file("image/jpeg")
+@errors(404)
 def frame(video, number):
     """Send one of the frames that the model looked at"""
     videos.read(get_db(), video)
@@ -204,8 +157,8 @@ def frame(video, number):
 
 
 @blueprint.route("/videos/<string:video>/cover")
-@_file("image/jpeg")
-@_errors(404)
+@file("image/jpeg")
+@errors(404)
 def cover(video):
     """Send the frame that shows most of a video"""
     videos.read(get_db(), video)
@@ -218,8 +171,8 @@ def cover(video):
 
 
 @blueprint.route("/videos/<string:video>/captions/<string:kind>")
-@_kinds(formats.MEDIA_TYPES)
-@_errors(404)
+@kinds(formats.MEDIA_TYPES)
+@errors(404)
 def captions(video, kind):
     """Send the sentences as vtt, srt, json or txt"""
     row = videos.read(get_db(), video)
@@ -228,12 +181,12 @@ def captions(video, kind):
     if row["sentence"] is None:
         raise Refusal(404, "not_captioned", "This video has no sentence yet.")
     answer = Response(formats.write(get_db(), video, kind), mimetype=formats.MEDIA_TYPES[kind])
-    return _named(answer, f"{_stem(row)}.{kind}")
+    return named(answer, f"{_stem(row)}.{kind}")
 
 
 @blueprint.route("/videos/<string:video>/labels/<string:kind>")
-@_kinds(formats.LABEL_MEDIA_TYPES)
-@_errors(404)
+@kinds(formats.LABEL_MEDIA_TYPES)
+@errors(404)
 def labels_file(video, kind):
     """Send labels over time as `captioner moments label` does: jsonl, csv, srt, vtt or audacity"""
     row = videos.read(get_db(), video)
@@ -243,13 +196,13 @@ def labels_file(video, kind):
         raise Refusal(404, "not_labelled", "The moments of this video have no labels yet.")
     text = formats.write_labels(get_db(), video, kind)
     answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
-    return _named(answer, f"{_stem(row)}.labels{LABEL_FORMATS[kind].suffix}")
+    return named(answer, f"{_stem(row)}.labels{LABEL_FORMATS[kind].suffix}")
 
 
 @blueprint.route("/videos/<string:video>/sentences/<int:position>", methods=["PUT"])
 @blueprint.arguments(schemas.NewSentence)
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404)
+@errors(404)
 def correct(given, video, position):
     """Correct a sentence: 0 is that of the whole video"""
     videos.correct(get_db(), video, min(position, 2**53), given["text"])
@@ -258,7 +211,7 @@ def correct(given, video, position):
 
 @blueprint.route("/videos/<string:video>/cancel", methods=["POST"])
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404, 409)
+@errors(404, 409)
 def cancel(video):
     """Take a video out of the queue"""
     jobs.cancel(get_db(), video)
@@ -267,7 +220,7 @@ def cancel(video):
 
 @blueprint.route("/videos/<string:video>/retry", methods=["POST"])
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404, 409)
+@errors(404, 409)
 def retry(video):
     """Caption a video again"""
     jobs.retry(get_db(), video)
@@ -276,7 +229,7 @@ def retry(video):
 
 @blueprint.route("/videos/<string:video>/label", methods=["POST"])
 @blueprint.response(200, schemas.VideoDetails)
-@_errors(404, 409)
+@errors(404, 409)
 def label(video):
     """Label every moment of a video, maybe again"""
     jobs.label(get_db(), config(), video)
@@ -285,8 +238,8 @@ def label(video):
 
 @blueprint.route("/export")
 @blueprint.arguments(schemas.Export, location="query")
-@_file("application/jsonl", "text/csv")
-@_errors()
+@file("application/jsonl", "text/csv")
+@errors()
 def export(query):
     """Take sentences or labels away as JSON Lines or CSV
 
@@ -314,7 +267,7 @@ def export(query):
 @blueprint.route("/jobs")
 @blueprint.arguments(schemas.JobFilter, location="query")
 @blueprint.response(200, schemas.Jobs)
-@_errors()
+@errors()
 def list_jobs(query):
     """List what is being done and was done"""
     return {"jobs": jobs.find(get_db(), query.get("state"))}
@@ -323,7 +276,7 @@ def list_jobs(query):
 @blueprint.route("/events")
 @blueprint.arguments(schemas.After, location="query")
 @blueprint.response(200, schemas.Events)
-@_errors()
+@errors()
 def events(query):
     """Say what changed since then"""
     return events_after(get_db(), query["after"])
@@ -331,7 +284,7 @@ def events(query):
 
 @blueprint.route("/models")
 @blueprint.response(200, schemas.Models)
-@_errors()
+@errors()
 def list_models():
     """List the models: the one in use, earlier ones, and those being taught"""
     db = get_db()
@@ -343,7 +296,7 @@ def list_models():
 
 @blueprint.route("/models", methods=["POST"])
 @blueprint.response(201, schemas.ModelSchema)
-@_errors(409)
+@errors(409)
 def teach():
     """Teach a new model from all corrections"""
     db = get_db()
@@ -352,7 +305,7 @@ def teach():
 
 @blueprint.route("/models/<int:model>")
 @blueprint.response(200, schemas.ModelSchema)
-@_errors(404)
+@errors(404)
 def read_model(model):
     """Say how a model does"""
     return describe.model(_model(model))
@@ -360,7 +313,7 @@ def read_model(model):
 
 @blueprint.route("/models/<int:model>/adopt", methods=["POST"])
 @blueprint.response(200, schemas.ModelSchema)
-@_errors(404, 409)
+@errors(404, 409)
 def adopt(model):
     """Use a model, new or earlier, from now on"""
     models.adopt(get_db(), _model(model)["id"])
@@ -369,7 +322,7 @@ def adopt(model):
 
 @blueprint.route("/models/<int:model>/discard", methods=["POST"])
 @blueprint.response(200, schemas.ModelSchema)
-@_errors(404, 409)
+@errors(404, 409)
 def discard(model):
     """Do without a new model; one that is being taught stops"""
     state = "cancelled" if _model(model)["state"] in models.OPEN else "discarded"
@@ -379,7 +332,7 @@ def discard(model):
 
 @blueprint.route("/recaption", methods=["POST"])
 @blueprint.response(200, schemas.Count)
-@_errors()
+@errors()
 def recaption():
     """Caption all videos again that another model captioned; corrected sentences stand"""
     return {"count": jobs.retry_all(get_db())}
@@ -387,7 +340,7 @@ def recaption():
 
 @blueprint.route("/queue/cancel", methods=["POST"])
 @blueprint.response(200, schemas.Count)
-@_errors()
+@errors()
 def cancel_all():
     """Take all videos out of the queue that wait for a caption"""
     return {"count": jobs.cancel_all(get_db())}
@@ -395,7 +348,7 @@ def cancel_all():
 
 @blueprint.route("/queue/retry", methods=["POST"])
 @blueprint.response(200, schemas.Count)
-@_errors()
+@errors()
 def retry_failed():
     """Caption all videos again that could not be captioned"""
     return {"count": jobs.retry_failed(get_db())}
@@ -403,7 +356,7 @@ def retry_failed():
 
 @blueprint.route("/relabel", methods=["POST"])
 @blueprint.response(200, schemas.Count)
-@_errors(409)
+@errors(409)
 def relabel():
     """Label the moments of all videos that the label model has not labelled"""
     return {"count": jobs.label_all(get_db(), config())}
@@ -411,13 +364,6 @@ def relabel():
 
 def _stem(row):
     return row["name"].rpartition(".")[0] or row["name"]
-
-
-def _named(answer, name):
-    """A file to download under this name, if that was asked for."""
-    if "download" in request.args:
-        answer.headers.set("Content-Disposition", "attachment", filename=name)
-    return answer
 
 
 def _model(model):
@@ -443,7 +389,7 @@ def register(app: Flask, config: WebConfig, refuse) -> None:
         API_TITLE="captioner",
         API_VERSION="v1",
         OPENAPI_VERSION="3.0.3",
-        OPENAPI_URL_PREFIX=_PREFIX,
+        OPENAPI_URL_PREFIX=PREFIX,
         OPENAPI_JSON_PATH="openapi.json",
     )
     api = _Api(spec_kwargs={"info": {"description": "Videos in, sentences out."}})

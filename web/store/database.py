@@ -50,15 +50,23 @@ def create(data: Path) -> None:
             ) from err
 
 
+# Columns that came after the first version, and what has to be made anew with them.
+_ADDED = (("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),)
+_REPLACED = (
+    "DROP INDEX IF EXISTS one_open_job; DROP VIEW IF EXISTS library; "
+    "DROP TRIGGER IF EXISTS job_added; DROP TRIGGER IF EXISTS job_changed;"
+)
+
+
 def _migrate(db):
-    """Makes way in a database from before there were labels for what replaces parts of it."""
-    columns = [column["name"] for column in db.execute("PRAGMA table_info(jobs)")]
-    if columns and "task" not in columns:
-        db.executescript(
-            "BEGIN; ALTER TABLE jobs ADD COLUMN task TEXT NOT NULL DEFAULT 'caption'; "
-            "DROP INDEX one_open_job; DROP VIEW library; DROP TRIGGER job_added; "
-            "DROP TRIGGER job_changed; COMMIT"
-        )
+    """Adds the columns that a database of an earlier version lacks."""
+    added = []
+    for table, column, kind in _ADDED:
+        columns = [found["name"] for found in db.execute(f"PRAGMA table_info({table})")]
+        if columns and column not in columns:
+            added.append(f"ALTER TABLE {table} ADD COLUMN {column} {kind};")
+    if added:
+        db.executescript(f"BEGIN; {' '.join(added)} {_REPLACED} COMMIT")
 
 
 @contextmanager
