@@ -40,7 +40,8 @@ def create(data: Path) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         try:
             _migrate(db)
-            db.executescript(files("web.store").joinpath("schema.sql").read_text(encoding="utf-8"))
+            schema = files("web.store").joinpath("schema.sql").read_text(encoding="utf-8")
+            db.executescript(f"BEGIN IMMEDIATE; {schema}; COMMIT")
         except sqlite3.OperationalError as err:
             if "fts5" not in str(err):
                 raise
@@ -50,23 +51,16 @@ def create(data: Path) -> None:
             ) from err
 
 
-# Columns that came after the first version, and what has to be made anew with them.
+# Columns that came after the first version.
 _ADDED = (("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),)
-_REPLACED = (
-    "DROP INDEX IF EXISTS one_open_job; DROP VIEW IF EXISTS library; "
-    "DROP TRIGGER IF EXISTS job_added; DROP TRIGGER IF EXISTS job_changed;"
-)
 
 
 def _migrate(db):
     """Adds the columns that a database of an earlier version lacks."""
-    added = []
     for table, column, kind in _ADDED:
         columns = [found["name"] for found in db.execute(f"PRAGMA table_info({table})")]
         if columns and column not in columns:
-            added.append(f"ALTER TABLE {table} ADD COLUMN {column} {kind};")
-    if added:
-        db.executescript(f"BEGIN; {' '.join(added)} {_REPLACED} COMMIT")
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 @contextmanager

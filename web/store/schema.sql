@@ -1,4 +1,6 @@
--- All that the page knows. Files lie beside: videos/ID, frames/ID/N.jpg, models/NAME/.
+-- All that the page knows. Files lie beside: videos/ID, previews/ID, frames/ID/N.jpg, models/NAME/.
+-- Tables stay; views and triggers are made anew at each start. A column that is added
+-- to a table is named in `database._ADDED` too.
 
 CREATE TABLE IF NOT EXISTS videos (
     id TEXT PRIMARY KEY,
@@ -30,13 +32,16 @@ CREATE TABLE IF NOT EXISTS sentences (
 CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5 (
     text, content = sentences, content_rowid = id, tokenize = 'porter unicode61'
 );
-CREATE TRIGGER IF NOT EXISTS sentence_added AFTER INSERT ON sentences BEGIN
+DROP TRIGGER IF EXISTS sentence_added;
+CREATE TRIGGER sentence_added AFTER INSERT ON sentences BEGIN
     INSERT INTO search (rowid, text) VALUES (new.id, new.text);
 END;
-CREATE TRIGGER IF NOT EXISTS sentence_gone AFTER DELETE ON sentences BEGIN
+DROP TRIGGER IF EXISTS sentence_gone;
+CREATE TRIGGER sentence_gone AFTER DELETE ON sentences BEGIN
     INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
 END;
-CREATE TRIGGER IF NOT EXISTS sentence_changed AFTER UPDATE ON sentences BEGIN
+DROP TRIGGER IF EXISTS sentence_changed;
+CREATE TRIGGER sentence_changed AFTER UPDATE ON sentences BEGIN
     INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text);
     INSERT INTO search (rowid, text) VALUES (new.id, new.text);
 END;
@@ -44,7 +49,7 @@ END;
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
-    task TEXT NOT NULL DEFAULT 'caption',  -- or label: every moment
+    task TEXT NOT NULL DEFAULT 'caption',  -- or label: every moment; or preview
     state TEXT NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'working', 'done', 'failed', 'cancelled')),
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -55,11 +60,13 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 -- No video waits twice for the same, whatever is clicked how often.
-CREATE UNIQUE INDEX IF NOT EXISTS one_open_job ON jobs (video, task)
+DROP INDEX IF EXISTS one_open_job;
+CREATE UNIQUE INDEX one_open_job ON jobs (video, task)
     WHERE state IN ('waiting', 'working');
 CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
 
-CREATE VIEW IF NOT EXISTS library AS
+DROP VIEW IF EXISTS library;
+CREATE VIEW library AS
     SELECT videos.id, name, size, received, media_type, videos.created, duration, model,
         caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
         jobs.number AS job, jobs.error, jobs.started,
@@ -69,6 +76,14 @@ CREATE VIEW IF NOT EXISTS library AS
     LEFT JOIN jobs ON jobs.number = (
         SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'caption')
     LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0;
+
+-- Small copies, which browsers play, of videos that they do not.
+CREATE TABLE IF NOT EXISTS previews (
+    video TEXT PRIMARY KEY REFERENCES videos ON DELETE CASCADE,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,             -- bytes
+    duration REAL NOT NULL             -- seconds; of a long video it shows the beginning
+);
 
 -- Which model labelled every moment of a video, and when what holds in it.
 CREATE TABLE IF NOT EXISTS labellings (
@@ -116,27 +131,33 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- What browsers are told as it happens.
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    topic TEXT NOT NULL,               -- video, label (of a video's moments) or model
+    topic TEXT NOT NULL,               -- video, model; label or preview, of a video
     subject TEXT NOT NULL,             -- its id
     state TEXT NOT NULL
 );
-CREATE TRIGGER IF NOT EXISTS job_added AFTER INSERT ON jobs BEGIN
+DROP TRIGGER IF EXISTS job_added;
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
     INSERT INTO events (topic, subject, state)
-    VALUES (iif(new.task = 'label', 'label', 'video'), new.video, new.state);
+    VALUES (iif(new.task = 'caption', 'video', new.task), new.video, new.state);
 END;
-CREATE TRIGGER IF NOT EXISTS job_changed AFTER UPDATE OF state ON jobs BEGIN
+DROP TRIGGER IF EXISTS job_changed;
+CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs BEGIN
     INSERT INTO events (topic, subject, state)
-    VALUES (iif(new.task = 'label', 'label', 'video'), new.video, new.state);
+    VALUES (iif(new.task = 'caption', 'video', new.task), new.video, new.state);
 END;
-CREATE TRIGGER IF NOT EXISTS video_gone AFTER DELETE ON videos BEGIN
+DROP TRIGGER IF EXISTS video_gone;
+CREATE TRIGGER video_gone AFTER DELETE ON videos BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', old.id, 'deleted');
 END;
-CREATE TRIGGER IF NOT EXISTS sentence_corrected AFTER UPDATE OF text ON sentences BEGIN
+DROP TRIGGER IF EXISTS sentence_corrected;
+CREATE TRIGGER sentence_corrected AFTER UPDATE OF text ON sentences BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', new.video, 'corrected');
 END;
-CREATE TRIGGER IF NOT EXISTS model_changed AFTER UPDATE OF state ON models BEGIN
+DROP TRIGGER IF EXISTS model_changed;
+CREATE TRIGGER model_changed AFTER UPDATE OF state ON models BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('model', new.id, new.state);
 END;
-CREATE TRIGGER IF NOT EXISTS events_kept AFTER INSERT ON events WHEN new.number % 1000 = 0 BEGIN
+DROP TRIGGER IF EXISTS events_kept;
+CREATE TRIGGER events_kept AFTER INSERT ON events WHEN new.number % 1000 = 0 BEGIN
     DELETE FROM events WHERE number <= new.number - 10000;
 END;
