@@ -81,6 +81,8 @@ class Caption:
         segments: the stretches that it was cut into, in order, where that was asked for.
         size: of the file, bytes, where that is known.
         modified: when the file was last changed, seconds since 1970, where that is known.
+        options: flags of the command line that sentences depend on, where it had any:
+            `--style photo --segments 10`.
     """
 
     video: str
@@ -91,6 +93,7 @@ class Caption:
     segments: tuple[Segment, ...] = ()
     size: int | None = None
     modified: float | None = None
+    options: str = ""
 
     @property
     def text(self) -> str:

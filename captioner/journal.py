@@ -52,6 +52,7 @@ class Journal:
         model: str | None,
         resume: bool = False,
         retry_failed: bool = False,
+        options: str | None = None,
     ):
         """Opens files to write to.
 
@@ -63,9 +64,12 @@ class Journal:
                 known, as on a server, and those of any model count as done.
             resume: goes on with what an earlier run has written; otherwise that is replaced.
             retry_failed: forgets the failures of an earlier run.
+            options: flags that the sentences of this run depend on, see `Caption.options`; None
+                where they are not known.
 
         Raises:
-            CaptionerError: a file cannot be written, or is not what such a run writes.
+            CaptionerError: a file cannot be written, or is not what such a run writes; or an
+                earlier run had other options.
         """
         if resume and JOURNAL not in formats:
             raise CaptionerError(f"going on needs the rows of {JOURNAL}; name it among the formats")
@@ -87,7 +91,7 @@ class Journal:
                 if FORMATS[name].one_file
             }
             if resume:
-                self._done = _resume(files[JOURNAL], model, retry_failed)
+                self._done = _resume(files[JOURNAL], model, retry_failed, options)
             for name, file in files.items():
                 if name == JOURNAL and resume:
                     continue
@@ -293,12 +297,15 @@ def _open(path: Path) -> io.FileIO:
     return io.FileIO(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "w")
 
 
-def _resume(journal: RowsFile, model: str | None, retry_failed: bool) -> np.ndarray:
+def _resume(
+    journal: RowsFile, model: str | None, retry_failed: bool, options: str | None
+) -> np.ndarray:
     """Drops a torn last row and those to be written anew; digests of the videos that are done."""
     done, stale = array("Q"), array("Q")
     for number, result in enumerate(journal.resume(from_json)):
         if model is not None and result.model != model:
             continue
+        expect_options(journal.path, result, options)
         if is_stale(result, retry_failed):
             stale.append(number)
         else:
@@ -308,6 +315,21 @@ def _resume(journal: RowsFile, model: str | None, retry_failed: bool) -> np.ndar
         lines = enumerate(journal.lines())
         journal.replace_by(line for number, line in lines if number not in numbers)
     return np.unique(np.asarray(done, np.uint64))
+
+
+def expect_options(output: str | os.PathLike, result: Caption | Failure, options: str | None):
+    """Makes sure that a caption of an earlier run was made with the options of this one.
+
+    Raises:
+        CaptionerError: it was not.
+    """
+    made = result.options if isinstance(result, Caption) else options
+    if options not in (None, made):
+        before, now = (f"with {flags}" if flags else "plainly" for flags in (made, options))
+        raise CaptionerError(
+            f"{output}: was captioned {before}, and this run captions {now}; --resume would mix "
+            "them: give the same options, or name another file with -o"
+        )
 
 
 def is_done(done: np.ndarray, video: str) -> bool:

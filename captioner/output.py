@@ -19,7 +19,7 @@ def to_row(result: Caption | Failure) -> dict[str, object]:
     Its fields are `video`, `caption`, `score`, `duration`, `model`, `error`, `size` and
     `modified`; what a row has no value for is None: `error` of a caption; `caption`, `score` and
     `duration` of a failure. With segments there is `segments` too: of each `start`, `end`,
-    `caption` and `score`.
+    `caption` and `score`; and with flags that sentences depend on, `options`.
     """
     row = dict.fromkeys(("video", "caption", "score", "duration", "model", "error"))
     row |= {"video": result.video, "model": result.model}
@@ -42,6 +42,8 @@ def to_row(result: Caption | Failure) -> dict[str, object]:
                 }
                 for segment in result.segments
             ]
+        if result.options:
+            row["options"] = result.options
     return row
 
 
@@ -63,7 +65,13 @@ def from_row(row: dict[str, object]) -> Caption | Failure:
             for segment in row.get("segments") or ()
         )
         return Caption(
-            row["video"], candidates, row["duration"], row["model"], segments=segments, **file
+            row["video"],
+            candidates,
+            row["duration"],
+            row["model"],
+            segments=segments,
+            options=row.get("options") or "",
+            **file,
         )
     except (KeyError, TypeError) as err:
         raise ValueError(f"expected a row of captions, found: {row!r}") from err

@@ -1,10 +1,13 @@
 """What a command line may say: functions of a text for argparse, named for its messages."""
 
 import re
+import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from ..cluster.on_ray import OWN
 from ..cluster.part_files import is_parts
+from ..config import DecodingOptions
 from ..terminal import positive
 from ..video.reader import ReadingLimits
 from ..video.segments import SHOTS
@@ -33,6 +36,30 @@ def cluster(text):
 def output(text):
     """A file; what becomes a folder, which may be an address, as it stands."""
     return text if is_parts(text) else Path(text)
+
+
+def flags_of(decoding: DecodingOptions, own: DecodingOptions, segments: float | str | None) -> str:
+    """The flags that sentences depend on, `--beam-size 1 --avoid man`, in an order of their own.
+
+    Args:
+        decoding: how sentences are searched for.
+        own: the model's own way, which needs no flag.
+        segments: stretches that are captioned too.
+    """
+    given = []
+    for field in fields(decoding):
+        value = getattr(decoding, field.name)
+        if value != getattr(own, field.name):
+            given.append((field.name, sorted(value) if isinstance(value, tuple) else [value]))
+    given.append(("segments", [] if segments is None else [segments]))
+    words = [
+        word for name, values in given for value in values for word in (_flag(name), str(value))
+    ]
+    return shlex.join(words)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def add_reading_limits(parser, part: str):

@@ -6,12 +6,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 
 from ..batch import caption_files, num_cores
-from ..caption import Failure
+from ..caption import Caption, Failure
 from ..cluster.on_ray import Job, caption_on_ray
 from ..cluster.part_files import Parts, is_parts
 from ..cluster.stores import is_address
@@ -92,7 +93,12 @@ def add_caption(commands):
         metavar="SECONDS|shots",
         help="also caption stretches of a video: so long, or cut where the picture changes",
     )
-    add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with FILE: skip what it has, if video and model are unchanged; refused with "
+        "other options",
+    )
     add("--retry-failed", action="store_true", help="--resume, and try again what has failed")
     add(
         "--shard",
@@ -143,7 +149,9 @@ def _caption(args) -> int:
                 f"--format {args.formats[0]} takes a file for each video; name a folder: -o FOLDER"
             )
     limits = ReadingLimits(args.time_limit, args.memory_limit)
-    decoding = overridden(ModelFolder.open(args.model).decoding, vars(args))
+    own = ModelFolder.open(args.model).decoding
+    decoding = overridden(own, vars(args))
+    options = arguments.flags_of(decoding, own, args.segments)
     with ExitStack() as stack:
         stack.enter_context(_end_at_sigterm())
         readers = []
@@ -157,8 +165,9 @@ def _caption(args) -> int:
             rows = FORMATS[args.formats[0]]
         else:
             resume = args.resume or args.retry_failed
+            going_on = (resume, args.retry_failed, options)
             journal = stack.enter_context(
-                _journal(args.output, args.formats, captioner.name, resume, args.retry_failed)
+                _journal(args.output, args.formats, captioner.name, *going_on)
             )
             for kept in getattr(journal, "kept", ()):
                 tell_kept(args.output, kept)
@@ -185,7 +194,9 @@ def _caption(args) -> int:
             print(rows.header)
         for result in results:
             progress.add(result)
-            if isinstance(result, Failure) and not any(form.one_file for form in forms):
+            if isinstance(result, Caption):
+                result = replace(result, options=options)
+            elif not any(form.one_file for form in forms):
                 tell(f"captioner: {result.error}")  # subtitles have no place for it
             if journal:
                 journal.write(result)
@@ -204,14 +215,19 @@ def _caption(args) -> int:
 
 
 def _journal(
-    output: Path | str, formats: list[str], model: str, resume: bool, retry_failed: bool
+    output: Path | str,
+    formats: list[str],
+    model: str,
+    resume: bool,
+    retry_failed: bool,
+    options: str,
 ) -> Journal | Parts:
     """What writes the output: files, or a folder of part files."""
     if not is_parts(output):
-        return Journal(output, formats, model, resume, retry_failed)
+        return Journal(output, formats, model, resume, retry_failed, options)
     if formats != [JOURNAL]:
         raise CaptionerError(f"{output}: a folder of rows; leave out --format, --formats")
-    return Parts(output, model, resume, retry_failed)
+    return Parts(output, model, resume, retry_failed, options)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..caption import Caption, Failure
 from ..errors import CaptionerError
-from ..journal import digest_of, is_done, is_stale
+from ..journal import digest_of, expect_options, is_done, is_stale
 from ..output import from_row, to_json, to_row
 from .stores import is_address, open_store
 
@@ -34,7 +34,14 @@ def is_parts(output) -> bool:
 class Parts:
     """Writes captions, and knows which videos need none any more, as a `Journal` does."""
 
-    def __init__(self, output: str, model: str, resume: bool = False, retry_failed: bool = False):
+    def __init__(
+        self,
+        output: str,
+        model: str,
+        resume: bool = False,
+        retry_failed: bool = False,
+        options: str | None = None,
+    ):
         """Opens a folder to write to.
 
         Args:
@@ -42,9 +49,11 @@ class Parts:
             model: the model whose captions are written, as they name it.
             resume: goes on with what an earlier run has written; otherwise that is replaced.
             retry_failed: forgets the failures of an earlier run.
+            options: flags that the sentences of this run depend on, as for a `Journal`.
 
         Raises:
-            CaptionerError: the folder cannot be written, or is not what such a run writes.
+            CaptionerError: the folder cannot be written, or is not what such a run writes; or an
+                earlier run had other options.
         """
         self._output, self._suffix = output, PurePosixPath(output.partition("?")[0]).suffix
         if self._suffix not in (PARQUET, JSON):
@@ -54,7 +63,7 @@ class Parts:
         self._begun = time.monotonic()
         try:
             self._filesystem.create_dir(self._folder, recursive=True)
-            self._done = self._mend(model, resume, retry_failed)
+            self._done = self._mend(model, resume, retry_failed, options)
         except OSError as err:
             raise CaptionerError(f"{output}: cannot be written: {err}") from err
 
@@ -83,7 +92,7 @@ class Parts:
         if rows:
             self._write(f"{self._folder}/{name}", rows)
 
-    def _mend(self, model, resume, retry_failed) -> np.ndarray:
+    def _mend(self, model, resume, retry_failed, options) -> np.ndarray:
         """Drops rows to be written anew; digests of the videos that are done."""
         done = array("Q")
         for path in list(self._files()):
@@ -91,6 +100,9 @@ class Parts:
                 self._filesystem.delete_file(path)
                 continue
             results = self._read(path)
+            for result in results:
+                if result.model == model:
+                    expect_options(self._output, result, options)
             kept = [r for r in results if r.model != model or not is_stale(r, retry_failed)]
             ours = (result for result in kept if result.model == model)
             done.extend(digest_of(_printable(result.video)) for result in ours)
@@ -160,6 +172,7 @@ def _write_parquet(file, results):
             ("size", pa.int64()),
             ("modified", pa.float64()),
             ("segments", pa.list_(segment)),
+            ("options", pa.string()),
         ]
     )
     rows = [

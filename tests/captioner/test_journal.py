@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,22 @@ def test_rows_of_another_model_stand_and_do_not_count(videos, tmp_path):
     with Journal(out, ["jsonl"], "other", resume=True) as journal:
         assert videos[0] not in journal
     assert len(_rows(out)) == 1
+
+
+def test_captions_of_other_options_are_not_mixed(videos, tmp_path):
+    out, photo = tmp_path / "out.jsonl", "--style photo"
+    with Journal(out, ["jsonl"], "m", options=photo) as journal:
+        journal.write(replace(_told(videos[0]), options=photo))
+    before = out.read_bytes()
+    for options, told in (("", "plainly"), ("--beam-size 1", "with --beam-size 1")):
+        message = f"was captioned with --style photo, and this run captions {told};"
+        with pytest.raises(CaptionerError, match=message):
+            Journal(out, ["jsonl"], "m", resume=True, options=options)
+    assert out.read_bytes() == before
+    with Journal(out, ["jsonl"], "m", resume=True, options=photo) as journal:
+        assert videos[0] in journal
+    with Journal(out, ["jsonl"], "other", resume=True, options="") as journal:
+        assert videos[0] not in journal
 
 
 def test_failures_are_kept_or_tried_again(videos, tmp_path):

@@ -123,6 +123,19 @@ def test_words_to_start_with_avoid_and_mention(tiny_model, tmp_path, capsys):
     assert "beam_size" in caption("--avoid", "red", "--engine", "lite")
 
 
+def test_going_on_with_other_options_is_refused(tiny_model, tmp_path, capsys):
+    clip, out = draw_shape_clip(tmp_path / "a.avi", "red", "circle"), tmp_path / "out.jsonl"
+    arguments = ["caption", str(clip), "--model", str(tiny_model), "-o", str(out)]
+    assert main([*arguments, "--beam-size", "1", "--segments", "0.5"]) == 0
+    [row] = _rows(out.read_text())
+    assert row["options"] == "--beam-size 1 --segments 0.5"
+    assert main([*arguments, "--resume"]) == 2
+    assert "captioned with --beam-size 1 --segments 0.5, and this" in capsys.readouterr().err
+    assert _rows(out.read_text()) == [row]
+    assert main([*arguments, "--beam-size", "1", "--segments", "0.5", "--resume"]) == 0
+    assert "0 captioned, 0 failed, 1 done before" in capsys.readouterr().err
+
+
 def test_from_python(tiny_model, tmp_path):
     from captioner import Captioner, VideoError
 

@@ -22,7 +22,8 @@ def _told(video, text="Something."):
     candidates = (Candidate(text, -1.25),)
     segments = (Segment(0.0, 0.5, candidates), Segment(0.5, 1.0, candidates))
     file = {"size": found.st_size, "modified": found.st_mtime}
-    return Caption(str(video), candidates, 1.0, "m", segments=segments, **file)
+    options = "--segments 0.5"
+    return Caption(str(video), candidates, 1.0, "m", segments=segments, options=options, **file)
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def test_writes_whole_rows_and_skips_what_is_done(output, videos, tmp_path, monk
         assert [row["video"] for row in _rows(tmp_path)] == [str(a), str(b)]
         out.write(Failure(str(c), "c: no video", "m", 6, os.stat(c).st_mtime))
     row = _rows(tmp_path)[0]
-    assert list(row) == [*"video caption score duration model error size modified segments".split()]
+    columns = "video caption score duration model error size modified segments options"
+    assert list(row) == columns.split()
     assert row["score"] == -1.25
     assert row["modified"] == os.stat(a).st_mtime
     assert [segment["end"] for segment in row["segments"]] == [0.5, 1.0]
@@ -66,6 +68,8 @@ def test_writes_whole_rows_and_skips_what_is_done(output, videos, tmp_path, monk
     with Parts(output, "m", resume=True, retry_failed=True) as out:
         assert [video in out for video in videos] == [True, True, False]
     assert len(_rows(tmp_path)) == 2
+    with pytest.raises(CaptionerError, match=r"with --segments 0.5, and this run .* photo;"):
+        Parts(output, "m", resume=True, options="--style photo")
     with Parts(output, "other", resume=True) as out:
         assert a not in out
     assert len(_rows(tmp_path)) == 2
