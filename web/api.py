@@ -202,10 +202,10 @@ def labels_file(video, kind):
 @blueprint.route("/videos/<string:video>/sentences/<int:position>", methods=["PUT"])
 @blueprint.arguments(schemas.NewSentence)
 @blueprint.response(200, schemas.VideoDetails)
-@errors(404)
+@errors(404, 409)
 def correct(given, video, position):
     """Correct a sentence: 0 is that of the whole video"""
-    videos.correct(get_db(), video, min(position, 2**53), given["text"])
+    videos.correct(get_db(), video, min(position, 2**53), **given)
     return describe.video(get_db(), video)
 
 

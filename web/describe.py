@@ -3,7 +3,7 @@
 import json
 import sqlite3
 
-from .store import jobs, models, moments, videos
+from .store import history, jobs, models, moments, videos
 
 
 def video(db: sqlite3.Connection, video: str) -> dict:
@@ -24,6 +24,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
             "corrected": row["corrected"] is not None,
             "sentences": sentences,
             "labelling": moments.read(db, video),
+            "undo": history.last(db, video),
             "queue_place": jobs.queue_place(db, video),
         }
     )

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from . import describe, security
 from .context import config, get_db
 from .errors import Refusal
-from .store import jobs, models, moments, videos
+from .store import history, jobs, models, moments, videos
 from .store.database import connect
 from .store.events import events_after
 
@@ -88,6 +88,7 @@ def video(video):
         is_picture=(given["media_type"] or "").startswith("image/"),
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
         kinds=KINDS.items(),
+        changes=history.CHANGES,
         timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
         label_kinds=LABEL_KINDS.items(),
         left=len(videos.to_correct(get_db())) if "correct" in request.args else None,

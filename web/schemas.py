@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from .store.history import CHANGES
 from .store.videos import ORDERS, STATES
 
 
@@ -19,6 +20,12 @@ def _count(description, low=0, high=2**53, **kwargs):
         metadata={"description": description},
         **kwargs,
     )
+
+
+_SECONDS = validate.Range(0, 10**7)
+_SENTENCE = validate.And(
+    validate.Length(1, 1000), validate.Regexp(r".*\S", error="Write a sentence.")
+)
 
 
 class Problem(Schema):
@@ -54,10 +61,36 @@ class NewSentence(Schema):
         "The sentence; null goes back to the model's",
         required=True,
         allow_none=True,
-        validate=validate.And(
-            validate.Length(1, 1000), validate.Regexp(r".*\S", error="Write a sentence.")
-        ),
+        validate=_SENTENCE,
     )
+    was = _number("When its stretch begins; refused if it no longer does", validate=_SECONDS)
+
+
+class NewStretch(Schema):
+    """A stretch of a video, with a person's sentence."""
+
+    start = _number("Seconds", required=True, validate=_SECONDS)
+    end = _number("Seconds", required=True, validate=_SECONDS)
+    text = _text("The sentence", required=True, validate=_SENTENCE)
+
+
+class KnownStretch(Schema):
+    """Which stretch: its position is in the path."""
+
+    was = _number("When it begins now, seconds", required=True, validate=_SECONDS)
+
+
+class Borders(KnownStretch):
+    """Where a stretch shall begin and end; what is left out stays."""
+
+    start = _number("Seconds", validate=_SECONDS)
+    end = _number("Seconds", validate=_SECONDS)
+
+
+class SplitAt(KnownStretch):
+    """Where a stretch is split."""
+
+    at = _number("Seconds", required=True, validate=_SECONDS)
 
 
 class CandidateSchema(Schema):
@@ -125,6 +158,11 @@ class VideoDetails(VideoSchema):
     times = fields.List(fields.Float(), metadata={"description": "Of the frames, seconds"})
     candidates = fields.List(fields.Nested(CandidateSchema))
     labelling = fields.Nested(Labelling)
+    undo = fields.String(
+        allow_none=True,
+        validate=validate.OneOf(CHANGES),
+        metadata={"description": "The last change of its sentences that can be undone"},
+    )
 
 
 class Filter(Schema):

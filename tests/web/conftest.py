@@ -1,14 +1,18 @@
-"""flaskr's fixtures: `app`, `client` and `runner`, and clips to send."""
+"""flaskr's fixtures: `app`, `client` and `runner`, and clips to send; and those of tests in a
+browser: `person` with a server, `api`, `add` and `clip`."""
 
 import numpy as np
 import pytest
+import requests
 
 from tests.clips import write_clip
 from web import create_app
 from web.config import WebConfig
 from web.worker import Worker
 
+from .browser import Person, chromium
 from .fakes import FakeCaptioner, FakeLabeller
+from .serving import serving, wait
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -81,3 +85,49 @@ def captioned(send, runner, clips):
     ids = {colour: send(content, f"{colour}.avi").json["id"] for colour, content in clips.items()}
     assert runner.invoke(args=["work"]).exit_code == 0
     return ids
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory):
+    browser = chromium()
+    config = WebConfig(data=tmp_path_factory.mktemp("data"), min_free=0)
+    try:
+        with serving(config) as url:
+            yield Person(browser, url)
+            browser.get("about:blank")
+    finally:
+        browser.quit()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A clip of five seconds that browsers play."""
+    return draw(tmp_path_factory.mktemp("clips") / "red.webm", "red", 48).read_bytes()
+
+
+@pytest.fixture
+def api(person):
+    """Somebody else, or a script: `api(method, path, json)`."""
+
+    def ask(method, path, json=None, **more):
+        answer = requests.request(
+            method, f"{person.url}/api/v1{path}", json=json, timeout=10, **more
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    return ask
+
+
+@pytest.fixture
+def add(api):
+    """Uploads bytes and waits for their sentence; returns the video's id."""
+
+    def add(content, name="red.webm", state="done"):
+        video = api("POST", "/videos", {"name": name, "size": len(content)})["id"]
+        headers = {"Upload-Offset": "0"}
+        api("PATCH", f"/videos/{video}/content", data=content, headers=headers)
+        wait(lambda: api("GET", f"/videos/{video}")["state"] == state)
+        return video
+
+    return add

@@ -97,7 +97,7 @@ class FakeLabeller:
             yield LabelledSegment("moves", 0.0, end, 0.75)
 
 
-def _in_stretches(caption):
+def in_stretches(caption):
     third = caption.duration / 3
     segments = tuple(
         Segment(n * third, (n + 1) * third, (Candidate(f"Part {n} of a {what} film.", -1.0),))
@@ -197,7 +197,7 @@ if __name__ == "__main__":
                 if content.endswith(GREEDY):
                     np.zeros(2**32, np.uint8)
                 said = look(video)
-                return _in_stretches(said) if content.endswith(LONG) else said
+                return in_stretches(said) if content.endswith(LONG) else said
 
             captioner.caption = caption
             return captioner

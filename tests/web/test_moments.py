@@ -340,6 +340,7 @@ def test_a_database_from_before_goes_on(config, clips, send, tmp_path):
             "DROP INDEX one_open_job; DROP VIEW library;"
             "DROP TRIGGER job_added; DROP TRIGGER job_changed;"
             "ALTER TABLE jobs DROP COLUMN task;"
+            "DROP TABLE history; ALTER TABLE videos DROP COLUMN arranged;"
             "CREATE UNIQUE INDEX one_open_job ON jobs (video) WHERE state = 'waiting';"
             "CREATE VIEW library AS SELECT id FROM videos;"
             "CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN SELECT 1; END;"

@@ -137,7 +137,7 @@ for (const part of document.querySelectorAll('[data-part]')) {
   shown.set(part, part.innerHTML);
   if ('keyed' in part.dataset) for (const child of part.children) shown.set(child, child.outerHTML);
 }
-let asked = 0;
+let latest = null;
 
 // What `part` will hold; of a keyed one, children with the same id that did not change stay.
 function successors(part, fresh) {
@@ -152,14 +152,25 @@ function successors(part, fresh) {
   });
 }
 
-// `isHeld(part)`: leave this one alone. Returns the ids of what was swapped and of what was held.
+// `isHeld(part)`: leave this one alone. Returns the ids of what was swapped and of what was held, of
+// the last call where several are under way: no earlier answer overwrites a later one.
 export async function refresh(isHeld = () => false) {
-  asked += 1;
-  const number = asked;
+  const mine = swap(isHeld, () => latest === mine);
+  latest = mine;
+  let last;
+  let result;
+  do {
+    last = latest;
+    result = await last;
+  } while (last !== latest);
+  return result;
+}
+
+async function swap(isHeld, isLatest) {
   const template = document.createElement('template');
   template.innerHTML = await ask('GET', here());
   const result = { swapped: [], held: [] };
-  if (asked !== number) return result; // no earlier answer overwrites a later one
+  if (!isLatest()) return result;
   for (const fresh of template.content.querySelectorAll('[data-part]')) {
     const part = document.getElementById(fresh.id);
     if (!part || shown.get(part) === fresh.innerHTML) continue;

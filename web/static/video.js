@@ -1,4 +1,5 @@
 import { ask, attempt, listen, refresh, root } from './server.js';
+import { arrange, reopen, tick } from './stretches.js';
 
 const page = document.getElementById('video');
 const { video } = page.dataset;
@@ -10,28 +11,29 @@ const player = find('#player'); // stays as it is, whatever is swapped around it
 // What is swapped: every part but one in which somebody writes; that one waits until it is left.
 
 const isHeld = (part) => {
-  const editor = part.querySelector('#editor');
-  if (editor && !editor.hidden) return true;
+  if (part.querySelector('#editor:not([hidden]), #adding:not([hidden]), .border input:active')) return true;
   const inputs = [...part.querySelectorAll('.bare')];
   return inputs.some((input) => input === document.activeElement || input.value !== input.defaultValue);
 };
 let held = false;
+let saving = null; // what was typed into a stretch
 let isDeleting = false; // from then on there is nothing to ask for
 let updating = null;
 
 function update() {
-  if (isDeleting) return;
-  if (page.dataset.state === 'uploading') { location.reload(); return; } // there is a player now
+  if (isDeleting) return null;
+  if (page.dataset.state === 'uploading') { location.reload(); return null; } // there is a player now
   updating = attempt(async () => {
     const { swapped, held: left } = await refresh(isHeld);
     held = left.length > 0;
     document.getElementById('news').hidden = !held;
-    if (swapped.includes('sentences')) subtitle();
+    if (swapped.includes('sentences')) { subtitle(); reopen(); }
     if (swapped.includes('timeline')) lay();
     if (swapped.includes('considered')) begin();
     if (isUnplayable) cannotPlay();
     if (screen?.hidden && !player) showCover();
   });
+  return updating;
 }
 
 // The player's subtitles, as the sentences stand now.
@@ -75,19 +77,21 @@ async function correctStretch(input) {
   const row = input.closest('li');
   const text = input.value.trim() || null;
   if (input.value === input.defaultValue) return;
-  await attempt(async () => {
-    const { sentences } = await ask('PUT', `${path}/sentences/${row.dataset.position}`, { text });
+  saving = attempt(async () => {
+    const given = { text, was: Number(row.dataset.start) };
+    const { sentences } = await ask('PUT', `${path}/sentences/${row.dataset.position}`, given);
     const now = sentences.find(({ position }) => position === Number(row.dataset.position));
     if ((input.value.trim() || null) === text) input.value = now.text;
     input.defaultValue = now.text;
     row.classList.toggle('corrected', now.corrected);
     subtitle();
   });
+  await saving;
 }
 
 page.addEventListener('submit', (event) => {
   event.preventDefault();
-  correct(find('#text').value);
+  if (event.target.id === 'editor') correct(find('#text').value);
 });
 page.addEventListener('keydown', (event) => {
   const input = event.target;
@@ -379,6 +383,7 @@ if (player) {
     if (player.paused) follow();
     showNow();
     showStretch();
+    tick();
   });
   find('#still').addEventListener('load', ({ target }) => fit(target.naturalWidth, target.naturalHeight));
   subtitle();
@@ -392,6 +397,7 @@ if (picture) {
 }
 lay();
 begin();
+arrange(page, player, path, update, () => saving);
 if (isSeries && find('#edit')) {
   edit(true);
   if (player) {

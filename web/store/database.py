@@ -52,7 +52,10 @@ def create(data: Path) -> None:
 
 
 # Columns that came after the first version.
-_ADDED = (("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),)
+_ADDED = (
+    ("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),
+    ("videos", "arranged", "REAL"),
+)
 
 
 def _migrate(db):

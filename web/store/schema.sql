@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS videos (
     media_type TEXT,                   -- told from the first bytes
     created REAL NOT NULL,             -- seconds since 1970, as all times of day
     touched REAL NOT NULL,             -- when the last piece came
+    arranged REAL,                     -- when a person last moved, split, ... its stretches
     duration REAL,                     -- seconds
     model TEXT,
     caption TEXT                       -- JSON: times, candidates with their attention weights
@@ -28,6 +29,19 @@ CREATE TABLE IF NOT EXISTS sentences (
     corrected REAL,                    -- when a person last did
     UNIQUE (video, position)
 );
+
+-- What was said of a video before a change, so that it can be undone.
+CREATE TABLE IF NOT EXISTS history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
+    change TEXT NOT NULL,              -- what was done then: a key of `history.CHANGES`
+    created REAL NOT NULL,
+    sentences TEXT NOT NULL,           -- JSON: the rows as they were
+    arranged REAL,
+    model TEXT,                        -- these two only where a model changed them
+    caption TEXT
+);
+CREATE INDEX IF NOT EXISTS history_by_video ON history (video, number);
 
 CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5 (
     text, content = sentences, content_rowid = id, tokenize = 'porter unicode61'
@@ -71,7 +85,7 @@ CREATE VIEW library AS
         caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
         jobs.number AS job, jobs.error, jobs.started,
         CASE WHEN received < size THEN 'uploading' ELSE jobs.state END AS state,
-        sentences.text AS sentence, sentences.original, sentences.corrected
+        sentences.text AS sentence, sentences.original, sentences.corrected, arranged
     FROM videos
     LEFT JOIN jobs ON jobs.number = (
         SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'caption')

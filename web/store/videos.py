@@ -13,7 +13,9 @@ from pathlib import Path
 from captioner.caption import Caption
 
 from ..config import WebConfig
-from ..errors import not_found
+from ..errors import Refusal, not_found
+from . import history
+from .database import transaction
 
 STATES = ("uploading", "waiting", "working", "done", "failed", "cancelled")
 ORDERS = {
@@ -26,7 +28,7 @@ ORDERS = {
 UNFINISHED_DAYS = 7
 # What may be deleted when room or time is up: here as a whole, and corrected by nobody.
 MAY_GO = (
-    "received = size AND NOT EXISTS (SELECT 1 FROM sentences "
+    "received = size AND arranged IS NULL AND NOT EXISTS (SELECT 1 FROM sentences "
     "WHERE video = videos.id AND corrected IS NOT NULL)"
 )
 
@@ -80,7 +82,8 @@ def sentences(db: sqlite3.Connection, video: str) -> list[sqlite3.Row]:
 
 
 def keep(db: sqlite3.Connection, video: str, caption: Caption) -> None:
-    """Writes down the caption of a video; what a person corrected stands."""
+    """Writes down the caption of a video, in a transaction; what was said before can be undone."""
+    history.note(db, video, "caption")
     db.execute(
         "UPDATE videos SET duration = ?, model = ?, caption = ? WHERE id = ?",
         (caption.duration, caption.model.partition("@")[0], json.dumps(_kept(caption)), video),
@@ -89,15 +92,39 @@ def keep(db: sqlite3.Connection, video: str, caption: Caption) -> None:
         (segment.start, segment.end, segment.candidates[0].text)
         for segment in getattr(caption, "segments", ())
     ]
-    db.execute("DELETE FROM sentences WHERE video = ? AND position >= ?", (video, len(spans)))
-    for position, (start, end, text) in enumerate(spans):
-        db.execute(
-            "INSERT INTO sentences (video, position, start, end, original, text) "
-            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (video, position) DO UPDATE SET "
-            "start = excluded.start, end = excluded.end, original = excluded.original, "
-            "text = iif(corrected IS NULL, excluded.text, text)",
-            (video, position, start, end, text, text),
-        )
+    say(db, video, spans)
+
+
+def say(db: sqlite3.Connection, video: str, spans: list[tuple[float, float, str]]) -> None:
+    """Writes down what a model says: of the whole, then of stretches; in a transaction.
+
+    What a person corrected stands. Where somebody arranged the stretches, or corrected one of them
+    and the model cuts the video otherwise, they all stay, and those that the model cuts likewise
+    get its sentences.
+    """
+    [arranged] = db.execute("SELECT arranged FROM videos WHERE id = ?", (video,)).fetchone()
+    before = history.rows(db, video)
+    said = [
+        {"start": start, "end": end, "original": text, "text": text, "corrected": None}
+        for start, end, text in spans
+    ]
+    by_time = {_times(row): row for row in said[1:]}
+    is_same = by_time.keys() == {_times(row) for row in before[1:]}
+    if arranged or (not is_same and any(row["corrected"] for row in before[1:])):
+        said[1:] = [row | by_time.get(_times(row), {"text": row["text"]}) for row in before[1:]]
+    kept = {_times(row): row for row in before[1:] if row["corrected"]}
+    kept_whole = before[0] if before and before[0]["corrected"] else None
+    result = []
+    for position, row in enumerate(said):
+        person = kept.get(_times(row)) if position else kept_whole
+        stands = {"text": person["text"], "corrected": person["corrected"]} if person else {}
+        result.append(row | stands | {"position": position})
+    history.write(db, video, result)
+
+
+def _times(row):
+    """By which a stretch is known again."""
+    return round(row["start"], 2), round(row["end"], 2)
 
 
 def _kept(caption: Caption) -> dict:
@@ -135,21 +162,45 @@ def to_correct(db: sqlite3.Connection, beside: str = "") -> list[str]:
     return [row["id"] for row in rows]
 
 
-def correct(db: sqlite3.Connection, video: str, position: int, text: str | None) -> None:
+def correct(
+    db: sqlite3.Connection, video: str, position: int, text: str | None, was: float | None = None
+) -> None:
     """Puts a person's sentence in place of the model's; None puts back the model's.
 
+    Args:
+        db: the database.
+        video: which.
+        position: of the sentence.
+        text: the person's.
+        was: when its stretch begins, seconds, as the person knows it.
+
     Raises:
-        Refusal: 404.
+        Refusal: 404; 409 where no model said anything, or the stretch begins elsewhere by now.
     """
-    text = printable(" ".join(text.split())) if text else None
-    changed = db.execute(
-        "UPDATE sentences SET text = coalesce(:text, original), "
-        "corrected = iif(:text IS NULL, NULL, :now) WHERE video = :video AND position = :position",
-        {"text": text, "now": time.time(), "video": video, "position": position},
-    )
-    if not changed.rowcount:
-        read(db, video)
-        raise not_found("sentence")
+    with transaction(db):
+        row = db.execute(
+            "SELECT start, original FROM sentences WHERE video = ? AND position = ?",
+            (video, position),
+        ).fetchone()
+        if row is None:
+            read(db, video)
+            raise not_found("sentence")
+        if was is not None and abs(row["start"] - was) > 0.01:
+            raise Refusal(409, "changed", "This stretch was changed meanwhile; look at it again.")
+        if text is None and not row["original"]:
+            raise Refusal(409, "no_sentence", "No model said this; delete the stretch instead.")
+        history.note(db, video, "correct")
+        db.execute(
+            "UPDATE sentences SET text = ?, corrected = ? WHERE video = ? AND position = ?",
+            (tidy(text), time.time(), video, position)
+            if text
+            else (row["original"], None, video, position),
+        )
+
+
+def tidy(text: str) -> str:
+    """A sentence as it is kept: one line, of characters that can be seen."""
+    return printable(" ".join(text.split()))
 
 
 def find(
