@@ -13,7 +13,7 @@ from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
 from .routes import PREFIX, blueprint, errors, file, kinds, named
-from .store import jobs, models, moments, uploads, videos
+from .store import jobs, models, moments, previews, uploads, videos
 from .store.events import events_after
 
 
@@ -131,13 +131,40 @@ def content(video):
     row = videos.read(get_db(), video)
     if row["received"] < row["size"]:
         raise Refusal(404, "not_found", "This video is not fully uploaded yet.")
+    return _send(videos.path_of(config(), video), row["media_type"], row["name"], video)
+
+
+@blueprint.route("/videos/<string:video>/preview")
+@file("video/mp4", "video/webm")
+@file("video/mp4", "video/webm", status=206, description="The part that was asked for")
+@errors(404, 416)
+def preview(video):
+    """Send the preview of a video that browsers do not play, or a part of it"""
+    row = videos.read(get_db(), video)
+    found = previews.read(get_db(), video)
+    if found["media_type"] is None:
+        raise not_found("preview")
+    path = previews.path_of(config(), video)
+    return _send(path, found["media_type"], row["name"], f"{video}-preview")
+
+
+@blueprint.route("/videos/<string:video>/preview", methods=["POST"])
+@blueprint.response(200, schemas.VideoDetails)
+@errors(404, 409)
+def make_preview(video):
+    """Make a preview of a video, for a browser that does not play what others do"""
+    jobs.preview(get_db(), video)
+    return describe.video(get_db(), video)
+
+
+def _send(path, media_type, name, etag):
     answer = send_file(
-        videos.path_of(config(), video).resolve(),
-        mimetype=row["media_type"],
-        download_name=row["name"],
+        path.resolve(),
+        mimetype=media_type,
+        download_name=name,
         as_attachment="download" in request.args,
         conditional=True,
-        etag=video,
+        etag=etag,
         max_age=3600,
     )
     answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; media-src 'self'"

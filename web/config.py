@@ -34,8 +34,8 @@ class WebConfig:
         max_piece: of one piece of an upload, bytes.
         max_videos: how many may be kept.
         max_uploads: how many may be unfinished at once.
-        max_storage: of all videos, bytes; when it is reached, the oldest that nobody corrected are
-            deleted. None: no limit.
+        max_storage: of all videos and previews, bytes; when it is reached, the oldest videos that
+            nobody corrected are deleted. None: no limit.
         min_free: disk space that uploads leave free, bytes.
         keep_days: older videos that nobody corrected are deleted; None keeps them.
         upload_rate: of new uploads from one address, as Flask-Limiter writes it.
@@ -43,6 +43,10 @@ class WebConfig:
         num_captions: candidates shown of each video.
         job_seconds: how long one video may take.
         job_memory: how much address space one video may take, bytes.
+        preview_size: of the preview of a video that browsers do not play, bytes; where this or one
+            of the next two is reached, it ends.
+        preview_length: of a preview, seconds.
+        preview_seconds: how long making one may take.
     """
 
     data: Path = field(default_factory=default_data)
@@ -65,6 +69,9 @@ class WebConfig:
     num_captions: int = 5
     job_seconds: float = 1800.0
     job_memory: int = 8 * 2**30
+    preview_size: int = 250 * 10**6
+    preview_length: float = 7200.0
+    preview_seconds: float = 900.0
 
     def __post_init__(self):
         for name in "max_size max_piece max_videos max_uploads num_captions job_seconds".split():

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 
-from .store import history, jobs, models, moments, videos
+from .store import history, jobs, models, moments, previews, videos
 
 
 def video(db: sqlite3.Connection, video: str) -> dict:
@@ -25,6 +25,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
             "sentences": sentences,
             "labelling": moments.read(db, video),
             "undo": history.last(db, video),
+            "preview": previews.read(db, video),
             "queue_place": jobs.queue_place(db, video),
         }
     )

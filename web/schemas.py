@@ -151,6 +151,16 @@ class Labelling(Schema):
     segments = fields.List(fields.Nested(SegmentSchema), metadata={"description": "By start"})
 
 
+class PreviewSchema(Schema):
+    """A small copy, which browsers play, of a video that they do not."""
+
+    state = _text("Of the job that makes it; null: there was none", allow_none=True)
+    error = _text("Why that came to nothing", allow_none=True)
+    media_type = _text("Of the copy; null: there is none", allow_none=True)
+    size = fields.Integer(metadata={"description": "Bytes"}, allow_none=True)
+    duration = _number("Seconds; of a long video it shows the beginning", allow_none=True)
+
+
 class VideoDetails(VideoSchema):
     """All that is known of a video."""
 
@@ -163,6 +173,7 @@ class VideoDetails(VideoSchema):
         validate=validate.OneOf(CHANGES),
         metadata={"description": "The last change of its sentences that can be undone"},
     )
+    preview = fields.Nested(PreviewSchema)
 
 
 class Filter(Schema):
@@ -210,7 +221,7 @@ class JobSchema(Schema):
 
     number = fields.Integer()
     video = _text("Its id")
-    task = _text("caption or label")
+    task = _text("caption, preview or label")
     state = _text("Of the job")
     attempts = fields.Integer()
     error = _text("Why it came to nothing", allow_none=True)
@@ -243,7 +254,7 @@ class Event(Schema):
     """Something changed."""
 
     number = fields.Integer()
-    topic = _text("video, model, or label: of a video's moments")
+    topic = _text("video, model; label or preview, of a video")
     subject = _text("Its id")
     state = _text("What it is now")
 

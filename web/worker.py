@@ -1,4 +1,5 @@
-"""The worker: a process that captions and labels what waits in the queue, one after the other.
+"""The worker: a process that does what waits in the queue, one after the other: captions,
+previews, labels.
 
 Videos come from strangers and decoders are large, so this runs apart from the page: with a limit
 of memory, watched for time, and expected to die. `python -m web.worker` reads its configuration
@@ -26,11 +27,13 @@ from captioner.video.segments import SHOTS
 
 from .config import WebConfig
 from .media import write_frames
-from .store import database, jobs, models, videos
+from .preview import is_played, write_preview
+from .store import database, jobs, models, previews, videos
 
 _log = logging.getLogger("captioner.worker")
 _MEND = "If it plays elsewhere, save it there as MP4 (H.264) and upload that."
 _IDLE = 0.2  # seconds between looks at an empty queue
+_SMALLEST_PREVIEW = 10**6  # bytes; for less room none is made
 
 
 def load_captioner(model: str, num_captions: int):
@@ -69,6 +72,7 @@ class Worker:
         self.db = database.connect(config.data)
         self.path = self.captioner = self.labeller = None
         self.reader = Reader()  # of what is labelled
+        self._looked = 0.0  # into the queue, in the middle of a job
 
     def __enter__(self):
         return self
@@ -102,10 +106,15 @@ class Worker:
         try:
             if task == jobs.LABEL:
                 is_wanted = self._label(number, video)
+            elif task == jobs.PREVIEW:
+                is_wanted = self._preview(number, video)
             elif broken:
                 raise broken
             else:
-                is_wanted = jobs.finish(self.db, number, self._look(video))
+                caption, needs_preview = self._look(video)
+                is_wanted = jobs.finish(self.db, number, caption)
+                if is_wanted and needs_preview:
+                    jobs.add(self.db, video, jobs.PREVIEW)
             if not is_wanted:
                 _log.info("%s: no longer wanted", video)
         except ModelError as err:
@@ -140,22 +149,55 @@ class Worker:
 
     def read(self, request: Moments):
         """Reads for the labeller; whoever waits for a caption meanwhile does not wait for hours."""
-        looked = time.monotonic()
         for part in self.reader.read(request):
-            if time.monotonic() - looked > _IDLE:
-                while self.step(jobs.CAPTION):
-                    pass
-                looked = time.monotonic()
+            self._caption_others()
             yield part
 
+    def _caption_others(self) -> float:
+        """Captions what waits, in the middle of a longer job; how many seconds that took."""
+        started = time.monotonic()
+        if started - self._looked < _IDLE:
+            return 0.0
+        while self.step(jobs.CAPTION):
+            pass
+        self._looked = time.monotonic()
+        return self._looked - started
+
+    def _preview(self, number, video):
+        path, partial = previews.path_of(self.config, video), self.config.data / "previews" / ".new"
+        limits = previews.limits(self.db, self.config)
+        if limits.size < _SMALLEST_PREVIEW:
+            jobs.fail(self.db, number, "There is no room left for a preview.")
+            return True
+
+        def rest():
+            took = self._caption_others()
+            if took:
+                jobs.rested(self.db, number, took)
+            return took
+
+        try:
+            preview = write_preview(videos.path_of(self.config, video), partial, limits, rest)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        is_wanted = jobs.finish_preview(self.db, number, preview)
+        if not is_wanted:
+            path.unlink()
+        return is_wanted
+
     def _look(self, video):
+        """A caption, and whether the video needs a preview."""
         path = videos.path_of(self.config, video)
         [caption] = self.captioner.caption_many([path], segments=SHOTS, workers=1)
         if isinstance(caption, Failure):
             raise VideoError(caption.error)
         write_frames(path, caption.times, videos.frames_of(self.config, video))
-        # A single shot's sentence is that of the whole.
-        return caption if len(caption.segments) > 1 else replace(caption, segments=())
+        if len(caption.segments) == 1:  # its sentence is that of the whole
+            caption = replace(caption, segments=())
+        has_one = previews.read(self.db, video)["media_type"]
+        is_picture = videos.read(self.db, video)["media_type"].startswith("image/")
+        return caption, not (has_one or is_picture or is_played(path))
 
 
 def _limit_memory(more: int | None) -> None:

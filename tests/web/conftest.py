@@ -29,9 +29,9 @@ def draw(path, colour, num_frames=16):
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
-    """The bytes of a clip of each colour."""
+    """The bytes of a clip of each colour, which browsers play."""
     folder = tmp_path_factory.mktemp("drawn")
-    return {colour: draw(folder / f"{colour}.avi", colour).read_bytes() for colour in COLOURS}
+    return {colour: draw(folder / f"{colour}.webm", colour).read_bytes() for colour in COLOURS}
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def send(client):
     return send
 
 
-def work(config, load=FakeCaptioner.load, load_labeller=FakeLabeller.load):
-    """Does all that waits."""
+def work(config, load=FakeCaptioner.load, load_labeller=FakeLabeller.load, task=None):
+    """Does all that waits, of any task or of this one."""
     with Worker(config, load, load_labeller) as worker:
-        while worker.step():
+        while worker.step(task):
             pass
 
 

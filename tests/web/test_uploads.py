@@ -18,7 +18,7 @@ def announce(client):
 def test_pieces_arrive_whole_and_are_captioned(send, client, runner, clips, config):
     answer = send(clips["red"], "red.avi", piece=5000)
     assert answer.json["state"] == "waiting"
-    assert answer.json["media_type"] == "video/x-msvideo"
+    assert answer.json["media_type"] == "video/webm"
     video = answer.json["id"]
     assert (config.data / "videos" / video).read_bytes() == clips["red"]
     runner.invoke(args=["work"])

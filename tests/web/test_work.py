@@ -12,6 +12,7 @@ from tests.clips import write_clip
 
 from .fakes import LONG
 from .serving import wait
+from .test_previews import encode
 
 PLAYER = "document.querySelector('#player')"
 
@@ -177,14 +178,29 @@ def test_files_of_every_kind_are_shown_as_they_are(person, add, api, clip, tmp_p
         person.all(".word")[0].click()
         person.see("#heat")
 
-    # One that the browser does not play, but the model has seen.
-    avi = write_clip(tmp_path / "a.avi", frames, codec="MJPG").read_bytes()
-    person.go(f"/videos/{add(avi, 'a.avi')}")
+    # One that this browser does not play, but the model has seen; until it has a preview.
+    person.go(f"/videos/{add(clip)}")
+    person.browser.execute_script(f"{PLAYER}.dispatchEvent(new Event('error'))")
     person.see("#unplayable", "the frames that the model looked at")
     first = person.see("#still").get_attribute("src")
     person.all(".frame")[2].click()
     assert person.see("#still").get_attribute("src") != first
     assert not person.all("#player")[0].is_displayed()
+    person.click("#make-preview")
+    person.see("#preview", "A small preview")
+    person.wait(f"{PLAYER}.src.endsWith('/preview') && {PLAYER}.readyState >= 1")
+    assert person.see("#player")
+    assert not person.all("#still")[0].is_displayed()
+
+    # Ones that no browser plays, as phones and cameras write them: their previews play.
+    for name, pictures in (("phone.mp4", "libx265"), ("camera.mov", "prores_ks")):
+        pixels = "yuv422p10le" if pictures == "prores_ks" else "yuv420p"
+        file = encode(tmp_path / name, pictures, "aac", pixels, seconds=4)
+        person.go(f"/videos/{add(file.read_bytes(), name)}")
+        person.see("#preview", "A small preview")
+        _play(person)
+        assert person.wait(f"{PLAYER}.videoWidth") == 64
+        assert person.faults() == []
 
     # One that neither of them can read.
     broken = add(b"\0\0\0\x20ftypisom" + bytes(300), "broken.mp4", "failed")

@@ -117,7 +117,7 @@ async function update() {
   count();
 }
 
-listen((topic) => { if (topic !== 'model') soon(); });
+listen((topic) => { if (!['model', 'preview'].includes(topic)) soon(); });
 
 // The queue
 

@@ -26,7 +26,7 @@ function expect() {
 function open() {
   source = new EventSource(`${root}/events${last === null ? '' : `?after=${last}`}`);
   let failures = 0;
-  for (const topic of ['video', 'label', 'model', 'beat']) {
+  for (const topic of ['video', 'label', 'preview', 'queue', 'model', 'beat']) {
     source.addEventListener(topic, (event) => {
       failures = 0;
       expect();

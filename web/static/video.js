@@ -30,6 +30,7 @@ function update() {
     if (swapped.includes('sentences')) { subtitle(); reopen(); }
     if (swapped.includes('timeline')) lay();
     if (swapped.includes('considered')) begin();
+    if (isUnplayable) playPreview();
     if (isUnplayable) cannotPlay();
     if (screen?.hidden && !player) showCover();
   });
@@ -130,6 +131,7 @@ const clicks = {
   '.word': hold,
   '#cancel': () => attempt(() => ask('POST', `${path}/cancel`)),
   '#retry': () => attempt(() => ask('POST', `${path}/retry`)),
+  '#make-preview': () => attempt(() => ask('POST', `${path}/preview`)),
   '#label': () => attempt(() => ask('POST', `${path}/label`)),
   '#help': () => document.getElementById('keys').showModal(),
   '#delete': () => document.getElementById('sure').showModal(),
@@ -184,6 +186,18 @@ function showFrame(time) {
   find('#still').src = frame.querySelector('img').src;
 }
 
+// A preview that was made meanwhile is played in place of the frames.
+function playPreview() {
+  const src = find('#preview [data-src]')?.dataset.src;
+  if (!src || player.src.endsWith(src)) return;
+  isUnplayable = false;
+  player.src = src;
+  player.hidden = false;
+  screen.hidden = false;
+  find('#still').hidden = true;
+  find('#unplayable').hidden = true;
+}
+
 function cannotPlay() {
   isUnplayable = true;
   const frame = find('.frame');
@@ -193,6 +207,8 @@ function cannotPlay() {
   player.hidden = true;
   find('#still').hidden = false;
   if (frame) showFrame(0);
+  const offer = find('#offer');
+  if (offer) offer.hidden = false;
 }
 
 // A picture of a kind that the browser does not know is shown as the model saw it, once it has.

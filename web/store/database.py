@@ -9,7 +9,7 @@ from pathlib import Path
 from captioner.errors import CaptionerError
 
 _FILE = "captioner.sqlite3"
-_FOLDERS = ("videos", "frames", "models", "teaching")
+_FOLDERS = ("videos", "previews", "frames", "models", "teaching")
 
 
 def connect(data: Path) -> sqlite3.Connection:

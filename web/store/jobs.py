@@ -1,5 +1,6 @@
-"""The queue: each uploaded video waits for its caption, first come, first served; and where there
-is a model that labels moments, for its labels, when no other one waits for a caption.
+"""The queue: each video waits for its caption, first come, first served. When none waits for that,
+a video that browsers do not play gets a preview; and where there is a model that labels moments,
+each gets its labels.
 
 A job is claimed and finished in one transaction each. A worker that dies leaves its job
 `working`; the next worker, of which only one is alive at a time, puts it back.
@@ -13,10 +14,12 @@ from captioner.moments.segments import LabelledSegment
 
 from ..config import WebConfig
 from ..errors import Refusal, not_found
-from . import models, moments, videos
+from ..preview import Preview
+from . import models, moments, previews, videos
 from .database import transaction
 
-CAPTION, LABEL = "caption", "label"
+CAPTION, LABEL, PREVIEW = "caption", "label", "preview"
+_IN_ORDER = "(CASE task WHEN 'caption' THEN 0 WHEN 'preview' THEN 1 ELSE 2 END)"
 MAX_ATTEMPTS = 2
 _GAVE_UP = (
     "This video stopped the captioner twice, so it was left out. It may be damaged or ask for "
@@ -50,7 +53,7 @@ def recover(db: sqlite3.Connection, config: WebConfig) -> None:
 
 
 def claim(db: sqlite3.Connection, task: str | None = None) -> sqlite3.Row | None:
-    """Takes the first job that waits, captions first: its `number`, `video` and `task`.
+    """Takes the first job that waits, captions first, then previews: `number`, `video`, `task`.
 
     Args:
         db: the database.
@@ -62,7 +65,7 @@ def claim(db: sqlite3.Connection, task: str | None = None) -> sqlite3.Row | None
     row = db.execute(
         "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = :now "
         "WHERE number = (SELECT number FROM jobs WHERE state = 'waiting' "
-        "AND (:task IS NULL OR task = :task) ORDER BY task = 'label', number LIMIT 1) "
+        f"AND (:task IS NULL OR task = :task) ORDER BY {_IN_ORDER}, number LIMIT 1) "
         "RETURNING number, video, task",
         {"now": time.time(), "task": task},
     ).fetchall()
@@ -89,6 +92,21 @@ def finish_labels(
             return False
         moments.keep(db, video, model, segments)
     return True
+
+
+def finish_preview(db: sqlite3.Connection, number: int, preview: Preview) -> bool:
+    """Keeps what a preview is; False as `finish` does."""
+    with transaction(db):
+        video = _done(db, number)
+        if video is None:
+            return False
+        previews.keep(db, video, preview)
+    return True
+
+
+def rested(db: sqlite3.Connection, number: int, seconds: float) -> None:
+    """Takes from the time of a job that is being done what others took meanwhile."""
+    db.execute("UPDATE jobs SET started = started + ? WHERE number = ?", (seconds, number))
 
 
 def fail(db: sqlite3.Connection, number: int, error: str) -> None:
@@ -142,6 +160,23 @@ def label(db: sqlite3.Connection, config: WebConfig, video: str) -> None:
         if moments.read(db, video)["state"] in ("waiting", "working"):
             raise _wrong_state(db, video, "This video is on its way already.")
         add(db, video, LABEL)
+
+
+def preview(db: sqlite3.Connection, video: str) -> None:
+    """Has a preview made of a video, of one too of which we think that browsers play it.
+
+    Raises:
+        Refusal: 404; 409 if it is a picture or not here as a whole, has one, or waits for it.
+    """
+    with transaction(db):
+        if not moments.has_moments(db, video):
+            raise _wrong_state(db, video, "Only a video that is here as a whole has a preview.")
+        found = previews.read(db, video)
+        if found["media_type"]:
+            raise _wrong_state(db, video, "This video has a preview already.")
+        if found["state"] in ("waiting", "working"):
+            raise _wrong_state(db, video, "This video is on its way already.")
+        add(db, video, PREVIEW)
 
 
 def label_all(db: sqlite3.Connection, config: WebConfig) -> int:

@@ -16,7 +16,16 @@ from ..errors import Refusal, not_found
 from ..media import HEAD, media_type
 from . import jobs, moments
 from .database import transaction
-from .videos import MAY_GO, bytes_in_words, delete, path_of, printable, read
+from .videos import (
+    MAY_GO,
+    WITH_PREVIEW,
+    bytes_in_words,
+    delete,
+    path_of,
+    printable,
+    read,
+    taken_bytes,
+)
 
 _NOT_VIDEO = (
     "This file is neither a video nor a picture, whatever its name says. Choose another one."
@@ -38,10 +47,11 @@ def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> st
         )
     video, now = secrets.token_hex(12), time.time()
     with transaction(db):
-        total, unfinished, missing, stored = db.execute(
-            "SELECT count(*), coalesce(sum(received < size), 0), coalesce(sum(size - received), "
-            "0), coalesce(sum(size), 0) FROM videos"
+        total, unfinished, missing = db.execute(
+            "SELECT count(*), coalesce(sum(received < size), 0), coalesce(sum(size - received), 0) "
+            "FROM videos"
         ).fetchone()
+        stored = taken_bytes(db)
         if unfinished >= config.max_uploads:
             raise Refusal(
                 429,
@@ -132,7 +142,7 @@ def clean_name(name: str) -> str:
 
 
 def _freeable(db):
-    sql = f"SELECT coalesce(sum(size), 0) FROM videos WHERE {MAY_GO}"
+    sql = f"SELECT coalesce(sum({WITH_PREVIEW}), 0) FROM videos WHERE {MAY_GO}"
     return db.execute(sql).fetchone()[0]
 
 

@@ -31,6 +31,8 @@ MAY_GO = (
     "received = size AND arranged IS NULL AND NOT EXISTS (SELECT 1 FROM sentences "
     "WHERE video = videos.id AND corrected IS NOT NULL)"
 )
+# How many bytes a video takes.
+WITH_PREVIEW = "size + ifnull((SELECT size FROM previews WHERE video = videos.id), 0)"
 
 
 def path_of(config: WebConfig, video: str) -> Path:
@@ -49,8 +51,20 @@ def count(db: sqlite3.Connection) -> int:
 
 
 def stored_bytes(db: sqlite3.Connection) -> int:
-    """How much of all videos has arrived, bytes."""
-    return db.execute("SELECT coalesce(sum(received), 0) FROM videos").fetchone()[0]
+    """How much of all videos has arrived, and their previews, bytes."""
+    return _bytes_of(db, "received")
+
+
+def taken_bytes(db: sqlite3.Connection) -> int:
+    """Likewise, with what is still to arrive."""
+    return _bytes_of(db, "size")
+
+
+def _bytes_of(db, column):
+    return db.execute(
+        f"SELECT coalesce(sum({column}), 0) + (SELECT coalesce(sum(size), 0) FROM previews) "
+        "FROM videos"
+    ).fetchone()[0]
 
 
 def next_to_go(db: sqlite3.Connection) -> sqlite3.Row | None:
@@ -254,6 +268,7 @@ def delete(db: sqlite3.Connection, config: WebConfig, videos: list[str]) -> int:
     ]
     for video in known:
         path_of(config, video).unlink(missing_ok=True)
+        (config.data / "previews" / video).unlink(missing_ok=True)
         shutil.rmtree(frames_of(config, video), ignore_errors=True)
     return len(known)
 
@@ -275,9 +290,10 @@ def clean(db: sqlite3.Connection, config: WebConfig) -> None:
         ).fetchall()
     delete(db, config, [row["id"] for row in rows])
     if config.max_storage is not None:
-        [taken] = db.execute("SELECT coalesce(sum(size), 0) FROM videos").fetchone()
-        excess = taken - config.max_storage
-        sizes = db.execute(f"SELECT id, size FROM videos WHERE {MAY_GO} ORDER BY created")
+        excess = taken_bytes(db) - config.max_storage
+        sizes = db.execute(
+            f"SELECT id, {WITH_PREVIEW} AS size FROM videos WHERE {MAY_GO} ORDER BY created"
+        )
         for row in sizes.fetchall():
             if excess > 0:
                 excess -= row["size"]
@@ -288,7 +304,10 @@ def clean(db: sqlite3.Connection, config: WebConfig) -> None:
 def _sweep(db, config, now):
     """Files whose rows are gone: the power failed between the two."""
     known = {row["id"] for row in db.execute("SELECT id FROM videos")}
-    for path in (*(config.data / "videos").iterdir(), *(config.data / "frames").iterdir()):
+    found = [
+        path for name in ("videos", "previews", "frames") for path in (config.data / name).iterdir()
+    ]
+    for path in found:
         if path.name not in known and path.stat().st_mtime < now - 3600:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
