@@ -8,7 +8,7 @@ from flask import Flask, Response, current_app, request, send_file
 
 from captioner.moments.output import FORMATS as LABEL_FORMATS
 
-from . import describe, formats, schemas, security
+from . import constraints, describe, formats, schemas, security
 from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
@@ -246,11 +246,16 @@ def cancel(video):
 
 
 @blueprint.route("/videos/<string:video>/retry", methods=["POST"])
+@blueprint.arguments(schemas.CaptionOptions, required=False)
 @blueprint.response(200, schemas.VideoDetails)
 @errors(404, 409)
-def retry(video):
-    """Caption a video again"""
-    jobs.retry(get_db(), video)
+def retry(given, video):
+    """Caption a video again, maybe with words to begin with, to avoid and to mention
+
+    Each word has to be one that the model knows.
+    """
+    constraints.check(models.active(get_db())["path"], config().num_captions, given)
+    jobs.retry(get_db(), video, given)
     return describe.video(get_db(), video)
 
 

@@ -26,6 +26,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
             "labelling": moments.read(db, video),
             "undo": history.last(db, video),
             "preview": previews.read(db, video),
+            "options": jobs.options(db, video),
             "queue_place": jobs.queue_place(db, video),
         }
     )

@@ -19,7 +19,7 @@ from flask import (
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup, escape
 
-from . import describe, security
+from . import constraints, describe, security
 from .context import config, get_db
 from .errors import Refusal
 from .store import history, jobs, models, moments, videos
@@ -93,6 +93,7 @@ def video(video):
         label_kinds=LABEL_KINDS.items(),
         left=len(videos.to_correct(get_db())) if "correct" in request.args else None,
         can_label=config().label_model and moments.has_moments(get_db(), video),
+        can_ask=constraints.can_be_asked(),
     )
 
 

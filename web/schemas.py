@@ -14,6 +14,11 @@ def _number(description, **kwargs):
     return fields.Float(metadata={"description": description}, **kwargs)
 
 
+def _words(description):
+    word = fields.String(validate=validate.Length(1, 40))
+    return fields.List(word, validate=validate.Length(1, 8), metadata={"description": description})
+
+
 def _count(description, low=0, high=2**53, **kwargs):
     return fields.Integer(
         validate=validate.Range(low, high),
@@ -161,8 +166,21 @@ class PreviewSchema(Schema):
     duration = _number("Seconds; of a long video it shows the beginning", allow_none=True)
 
 
+class CaptionOptions(Schema):
+    """What is asked of the sentences of a video, if anything."""
+
+    start_with = _text("How they begin", validate=validate.Length(1, 200))
+    avoid = _words("None of them has these words")
+    mention = _words("Each of them has these words")
+    style = _text("One of the model's styles", validate=validate.Length(1, 40))
+
+
 class VideoDetails(VideoSchema):
     """All that is known of a video."""
+
+    options = fields.Nested(
+        CaptionOptions, metadata={"description": "What was asked of its sentences the last time"}
+    )
 
     sentences = fields.List(fields.Nested(Sentence))
     times = fields.List(fields.Float(), metadata={"description": "Of the frames, seconds"})

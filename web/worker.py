@@ -26,6 +26,7 @@ from captioner.video.reader import Moments, Reader
 from captioner.video.segments import SHOTS
 
 from .config import WebConfig
+from .constraints import decoding_of
 from .media import write_frames
 from .preview import is_played, write_preview
 from .store import database, jobs, models, previews, videos
@@ -36,13 +37,13 @@ _IDLE = 0.2  # seconds between looks at an empty queue
 _SMALLEST_PREVIEW = 10**6  # bytes; for less room none is made
 
 
-def load_captioner(model: str, num_captions: int):
-    """Loads a model so that it tells several sentences of each video."""
+def load_captioner(model: str, num_captions: int, options: dict | None = None):
+    """Loads a model so that it tells several sentences of each video, and with these options."""
+    decoding = decoding_of(ModelFolder.open(model), num_captions, options or {})
     with muted_stderr():
         from captioner.pipeline import Captioner
-    decoding = ModelFolder.open(model).decoding
-    beam_size = max(decoding.beam_size, num_captions)
-    return Captioner.load(model, replace(decoding, beam_size=beam_size, num_captions=num_captions))
+
+        return Captioner.load(model, decoding)
 
 
 def load_labeller(model: str):
@@ -58,7 +59,7 @@ class Worker:
 
     Args:
         config: of the server.
-        load: gives a captioner for a model's path and a number of candidates.
+        load: gives a captioner for a model's path, a number of candidates, and maybe options.
         load_labeller: gives a labeller for a model's path, when the first video is labelled.
     """
 
@@ -71,6 +72,7 @@ class Worker:
         self.config, self.load, self.load_labeller = config, load, load_labeller
         self.db = database.connect(config.data)
         self.path = self.captioner = self.labeller = None
+        self.constrained = (None, {}), None  # path and options of another captioner, and that
         self.reader = Reader()  # of what is labelled
         self._looked = 0.0  # into the queue, in the middle of a job
 
@@ -186,10 +188,21 @@ class Worker:
             path.unlink()
         return is_wanted
 
+    def _captioner_with(self, options):
+        """The captioner, or one with options, of which the last is kept."""
+        if not options:
+            return self.captioner
+        if self.constrained[0] != (self.path, options):
+            self.constrained = (None, {}), None  # there is no room for two
+            captioner = self.load(self.path, self.config.num_captions, options)
+            self.constrained = (self.path, options), captioner
+        return self.constrained[1]
+
     def _look(self, video):
         """A caption, and whether the video needs a preview."""
         path = videos.path_of(self.config, video)
-        [caption] = self.captioner.caption_many([path], segments=SHOTS, workers=1)
+        captioner = self._captioner_with(jobs.options(self.db, video))
+        [caption] = captioner.caption_many([path], segments=SHOTS, workers=1)
         if isinstance(caption, Failure):
             raise VideoError(caption.error)
         write_frames(path, caption.times, videos.frames_of(self.config, video))

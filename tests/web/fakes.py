@@ -38,16 +38,17 @@ class FakeCaptioner:
 
     num_frames = 4
 
-    def __init__(self, name="default", learned=None):
-        self.name, self.learned = name, learned or {}
+    def __init__(self, name="default", learned=None, options=None):
+        self.name, self.learned, self.options = name, learned or {}, options or {}
 
     @classmethod
-    def load(cls, path, _num_captions=3):
+    def load(cls, path, _num_captions=3, options=None):
         path = Path(path)
         if not (path / "config.json").exists():
             raise ModelError(f"{path}: no such model")
         learned = path / LEARNED
-        return cls(path.name, json.loads(learned.read_text()) if learned.exists() else {})
+        learned = json.loads(learned.read_text()) if learned.exists() else {}
+        return cls(path.name, learned, options)
 
     def caption_many(self, videos, segments=None, workers=None):
         for video in videos:
@@ -59,8 +60,9 @@ class FakeCaptioner:
     def caption(self, video):
         clip = read_frames(video, self.num_frames, (48, 64))
         colour = colour_of(clip.frames)
+        beginning = self.options.get("start_with", "A")
         texts = [
-            self.learned.get(colour, f"A {colour} ball rolls over the floor."),
+            self.learned.get(colour, f"{beginning} {colour} ball rolls over the floor."),
             f"Something {colour} floats by.",
             "A dog plays with a ball.",
         ]
@@ -185,8 +187,8 @@ if __name__ == "__main__":
             labeller.label = label
             return labeller
 
-        def load(path, num_captions):
-            captioner = FakeCaptioner.load(path, num_captions)
+        def load(path, *how):
+            captioner = FakeCaptioner.load(path, *how)
             look = captioner.caption
 
             def caption(video):

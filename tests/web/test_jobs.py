@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from web import create_app
@@ -28,6 +30,39 @@ def test_cancel_and_retry(client, send, clips, runner):
     assert client.get(path).json["sentence"] is None
     assert client.post(f"{path}/retry").json["state"] == "waiting"
     runner.invoke(args=["work"])
+    assert client.get(path).json["state"] == "done"
+
+
+def test_captions_with_words_that_are_asked_for(client, captioned, config):
+    path, loaded = f"/api/v1/videos/{captioned['red']}", []
+
+    def load(*how):
+        loaded.append(how[2:])
+        return FakeCaptioner.load(*how)
+
+    def again(asked):
+        assert client.post(f"{path}/retry", json=asked).json["options"] == asked
+        work(config, load)
+        return client.get(path).json["sentence"]
+
+    asked = {"start_with": "the big", "avoid": ["woman"], "mention": ["dog", "ball"]}
+    assert again(asked) == "the big red ball rolls over the floor."
+    assert loaded == [(), (asked,)]
+    assert client.get(path).json["options"] == asked
+    assert again({}) == "A red ball rolls over the floor."
+    for wrong, message in (
+        (
+            {"mention": ["dog", "zzyzx"]},
+            "The model default cannot do this: its vocabulary of .* zzyzx.",
+        ),
+        ({"mention": ["dog"], "avoid": ["dog"]}, "no word to avoid among those to mention"),
+        ({"avoid": ["a dog"]}, "one word at a time"),
+        ({"style": "verse"}, "has no style verse; its styles: auto, video"),
+    ):
+        answer = client.post(f"{path}/retry", json=wrong)
+        assert answer.status_code == 422
+        assert re.search(message, answer.json["message"])
+    assert client.post(f"{path}/retry", json={"start_with": ""}).status_code == 422
     assert client.get(path).json["state"] == "done"
 
 

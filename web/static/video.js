@@ -11,7 +11,7 @@ const player = find('#player'); // stays as it is, whatever is swapped around it
 // What is swapped: every part but one in which somebody writes; that one waits until it is left.
 
 const isHeld = (part) => {
-  if (part.querySelector('#editor:not([hidden]), #adding:not([hidden]), .border input:active')) return true;
+  if (part.querySelector('#editor:not([hidden]), #adding:not([hidden]), #asked[open], .border input:active')) return true;
   const inputs = [...part.querySelectorAll('.bare')];
   return inputs.some((input) => input === document.activeElement || input.value !== input.defaultValue);
 };
@@ -73,6 +73,17 @@ async function correct(text) {
   await updating;
 }
 
+// Captions again, with what is asked of the sentences.
+async function askFor() {
+  const said = (name) => find(`#${name}`).value.trim();
+  const words = (name) => said(name).split(/[\s,;]+/).filter(Boolean);
+  const asked = { start_with: said('start-with'), mention: words('mention'), avoid: words('avoid') };
+  for (const name of Object.keys(asked)) if (!asked[name].length) delete asked[name];
+  if (!await attempt(() => ask('POST', `${path}/retry`, asked))) return;
+  find('#asked').open = false;
+  update();
+}
+
 // Of a stretch, in its place: somebody may be writing in the next one already.
 async function correctStretch(input) {
   const row = input.closest('li');
@@ -93,6 +104,7 @@ async function correctStretch(input) {
 page.addEventListener('submit', (event) => {
   event.preventDefault();
   if (event.target.id === 'editor') correct(find('#text').value);
+  if (event.target.id === 'asking') askFor();
 });
 page.addEventListener('keydown', (event) => {
   const input = event.target;
@@ -116,6 +128,9 @@ page.addEventListener('focusout', async (event) => {
   await correctStretch(event.target);
   if (held && !document.activeElement?.matches('.bare')) update();
 });
+page.addEventListener('toggle', (event) => {
+  if (event.target.id === 'asked' && !event.target.open && held) update();
+}, true);
 page.addEventListener('change', (event) => {
   if (event.target.id === 'which') choose(event.target.value);
 });

@@ -55,6 +55,7 @@ def create(data: Path) -> None:
 _ADDED = (
     ("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),
     ("videos", "arranged", "REAL"),
+    ("jobs", "options", "TEXT"),
 )
 
 

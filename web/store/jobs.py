@@ -6,6 +6,7 @@ A job is claimed and finished in one transaction each. A worker that dies leaves
 `working`; the next worker, of which only one is alive at a time, puts it back.
 """
 
+import json
 import sqlite3
 import time
 
@@ -27,12 +28,32 @@ _GAVE_UP = (
 )
 
 
-def add(db: sqlite3.Connection, video: str, task: str = CAPTION) -> None:
-    """Puts a video at the end of the queue, unless it is in it already."""
+def add(
+    db: sqlite3.Connection, video: str, task: str = CAPTION, options: dict | None = None
+) -> None:
+    """Puts a video at the end of the queue, unless it is in it already.
+
+    Args:
+        db: the database.
+        video: its id.
+        task: what is to be done with it.
+        options: fields of `DecodingOptions` that are asked for.
+    """
     db.execute(
-        "INSERT INTO jobs (video, task, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (video, task, time.time()),
+        "INSERT INTO jobs (video, task, options, created) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT DO NOTHING",
+        (video, task, json.dumps(options) if options else None, time.time()),
     )
+
+
+def options(db: sqlite3.Connection, video: str) -> dict:
+    """What was asked of the sentences of a video the last time; mostly nothing."""
+    row = db.execute(
+        "SELECT options FROM jobs WHERE video = ? AND task = 'caption' "
+        "ORDER BY number DESC LIMIT 1",
+        (video,),
+    ).fetchone()
+    return json.loads(row["options"]) if row and row["options"] else {}
 
 
 def recover(db: sqlite3.Connection, config: WebConfig) -> None:
@@ -129,13 +150,13 @@ def cancel(db: sqlite3.Connection, video: str) -> None:
         raise _wrong_state(db, video, "Nothing is being done with this video.")
 
 
-def retry(db: sqlite3.Connection, video: str) -> None:
-    """Has a video captioned again."""
+def retry(db: sqlite3.Connection, video: str, options: dict | None = None) -> None:
+    """Has a video captioned again, with the options that are asked for, as for `add`."""
     with transaction(db):
         row = db.execute("SELECT state FROM library WHERE id = ?", (video,)).fetchone()
         if not row or row["state"] in ("uploading", "waiting", "working"):
             raise _wrong_state(db, video, "This video is on its way already.")
-        add(db, video)
+        add(db, video, options=options)
 
 
 def retry_all(db: sqlite3.Connection) -> int:

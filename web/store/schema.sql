@@ -67,6 +67,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'working', 'done', 'failed', 'cancelled')),
     attempts INTEGER NOT NULL DEFAULT 0,
+    options TEXT,                      -- JSON: what is asked of the sentences, if anything
     error TEXT,
     created REAL NOT NULL,
     started REAL,
