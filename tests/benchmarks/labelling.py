@@ -29,6 +29,7 @@ import numpy as np
 from captioner.config import LabelConfig
 from captioner.model_folder import SMALL_MODEL, ModelFolder
 from captioner.moments.model import LabelModel
+from training.data.store import open_store
 from training.moments.metrics import segmental_scores
 from training.moments.trainer import LabelTrainingOptions, predict, train
 from training.moments.windows import LabelledFeatures, keep_features
@@ -96,12 +97,13 @@ def prepare(folder: Path) -> list[LabelledFeatures]:
     model = ModelFolder.open(SMALL_MODEL)
     backbone = model.load_backbone()
     videos = []
-    for seed in range(NUM_VIDEOS):
-        path = folder / f"{seed:02}.avi"
-        targets = draw_video(path, seed)
-        features = keep_features(path, backbone, FPS, folder)
-        assert len(features) == len(targets), path
-        videos.append(LabelledFeatures(features, targets))
+    with open_store(folder, backbone, None, {"fps": FPS}) as store:
+        for seed in range(NUM_VIDEOS):
+            path = folder / f"{seed:02}.avi"
+            targets = draw_video(path, seed)
+            features = keep_features(path, backbone, FPS, store)
+            assert len(features) == len(targets), path
+            videos.append(LabelledFeatures(features, targets))
     return videos
 
 

@@ -17,10 +17,9 @@ from captioner.vocabulary import PAD_ID, Vocabulary
 
 from .manifest import LabelledClip
 from .reading import read_clip, readable
-from .store import FeatureStore, content_digest
+from .store import content_digest, open_store, read_bytes
 from .views import another_view, moving_crop
 
-FORMAT_VERSION = 2
 GROUP_FRAMES = 128  # frames in a batch of the backbone, of as many clips as it takes
 MAX_WORDS = 40  # what follows is cut off a caption
 PLACE = np.dtype(
@@ -76,17 +75,7 @@ def write_records(
     Raises:
         DatasetError: no clip can be read, or the disk is full; what was computed is kept.
     """
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "backbone": backbone.name,
-        "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "input_size": backbone.input_size,
-        "feature_shape": backbone.feature_shape,
-        "sampling": asdict(sampling),
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    folder = folder / digest[:16]
-    with FeatureStore(folder, facts) as store:
+    with open_store(folder, backbone, weights, asdict(sampling)) as store:
 
         def read(clip):
             return _read_missing(clip, store, sampling, backbone.input_size, views, seed)
@@ -312,7 +301,7 @@ class Batches:
         epoch, step = divmod(int(number), len(self))
         records, choices = self._plan(epoch)[step]
         places = self._places[records]
-        examples = [_read_bytes(self._files[file], *at) for _, file, *at, _ in places.tolist()]
+        examples = [read_bytes(self._files[file], *at) for _, file, *at, _ in places.tolist()]
         chosen = [self._captions[clip][one] for clip, one in zip(places["clip"], choices)]
         token_ids = np.full((len(chosen), max(map(len, chosen))), PAD_ID, np.int32)
         for row, ids in zip(token_ids, chosen):
@@ -324,9 +313,3 @@ def _draw(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
     """`count` of the numbers below `size`, all of them as often as one another or once more."""
     times = -(-count // size)
     return np.concatenate([rng.permutation(size) for _ in range(times)] or [[]])[:count].astype(int)
-
-
-def _read_bytes(file: str, offset: int, size: int) -> bytes:
-    with open(file, "rb", buffering=0) as stream:
-        stream.seek(offset)
-        return stream.read(size)

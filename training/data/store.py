@@ -17,8 +17,10 @@ from uuid import uuid4
 import numpy as np
 import tensorflow as tf
 
+from captioner.cnn import Backbone
 from captioner.errors import DatasetError, VideoError
 
+FORMAT_VERSION = 2
 SHARD_BYTES = 1 << 28
 DIGEST_BYTES = 1 << 16  # of each of three places of a file
 
@@ -138,6 +140,47 @@ class FeatureStore:
         # Each record was flushed, and `add` told of any that could not be.
         with suppress(OSError, tf.errors.OpError):
             self._close()
+
+
+def open_store(
+    folder: Path, backbone: Backbone, weights: Path | None, sampling: dict
+) -> FeatureStore:
+    """The store of the features that a backbone computes of frames sampled in one way.
+
+    Args:
+        folder: where features are kept, of any videos, backbones and samplings.
+        backbone: what computes them.
+        weights: the file of its weights, where it has one of its own.
+        sampling: how frames are taken.
+
+    Raises:
+        DatasetError: the folder cannot be written.
+    """
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "backbone": backbone.name,
+        "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "input_size": backbone.input_size,
+        "feature_shape": backbone.feature_shape,
+        "sampling": sampling,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return FeatureStore(folder / digest[:16], facts)
+
+
+def read_features(file: Path, offset: int, size: int, feature_shape: tuple[int, ...]) -> np.ndarray:
+    """The features of one record, float16 `(num_frames, *feature_shape)`."""
+    record = tf.train.SequenceExample.FromString(read_bytes(file, offset, size))
+    frames = record.feature_lists.feature_list["features"].feature
+    values = b"".join(frame.bytes_list.value[0] for frame in frames)
+    return np.frombuffer(values, np.float16).reshape(-1, *feature_shape)
+
+
+def read_bytes(file: str | Path, offset: int, size: int) -> bytes:
+    """A part of a file."""
+    with open(file, "rb", buffering=0) as stream:
+        stream.seek(offset)
+        return stream.read(size)
 
 
 def _to_example(key: str, features: np.ndarray):

@@ -19,6 +19,7 @@ from captioner.moments.model import LabelModel
 
 from ..cnn.folder import bundled_cnn
 from ..data.reading import readable
+from ..data.store import open_store
 from ..devices import precision
 from ..options import LabelTraining
 from ..report import Report
@@ -75,16 +76,16 @@ def _train(options: LabelTraining) -> LabelFolder:
     except ValueError as err:
         raise CaptionerError(str(err)) from err
     work = options.work or options.output / "work"
-    facts = weights and [str(weights), weights.stat().st_size, weights.stat().st_mtime_ns]
 
     def extract(video):
-        features = keep_features(video.path, backbone, options.fps, work / "features", facts)
+        features = keep_features(video.path, backbone, options.fps, store)
         targets = targets_of(video, labels, len(features), options.fps, options.multi_label)
         return LabelledFeatures(features, targets)
 
-    # A video is read frame by frame into the backbone: one at a time.
-    learned = [found for _, found in readable(extract, splits["train"], "video", map)]
-    watched = list(readable(extract, splits["val"], "video", map))
+    with open_store(work / "features", backbone, weights, {"fps": options.fps}) as store:
+        # A video is read frame by frame into the backbone: one at a time.
+        learned = [found for _, found in readable(extract, splits["train"], "video", map)]
+        watched = list(readable(extract, splits["val"], "video", map))
     validation = [found for _, found in watched]
     stretches = [[str(video.path), video.moments] for video in labelled]
     claim(work / "state", stretches, asdict(config), asdict(replace(rounds, epochs=1)), options.fps)

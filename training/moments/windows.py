@@ -1,20 +1,19 @@
-"""Long videos -> features, kept -> windows in lanes, in which states stay in line."""
+"""Batches of long videos: kept features -> windows in lanes, in which states stay in line."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from captioner.cnn import Backbone
-from captioner.errors import DatasetError, VideoError
 from captioner.video import stream_frames
 
-BATCH_FRAMES = 32  # in a batch of the backbone
+from ..data.store import FeatureStore, content_digest, read_features
+
+BATCH_FRAMES = 32  # in a batch of the backbone, and in a record of the store
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,59 +21,78 @@ class LabelledFeatures:
     """A video as a labelling model learns it.
 
     Attributes:
-        features: `(num_frames, *feature_shape)`, `fps` a second.
+        features: `(num_frames, *feature_shape)`, `fps` a second; an array, or `KeptFeatures`.
         targets: the label of each moment, int `(num_frames,)`, or, where several may hold at
             once, which do, bool `(num_frames, num_labels)`.
     """
 
-    features: np.ndarray
+    features: "np.ndarray | KeptFeatures"
     targets: np.ndarray
 
 
-def keep_features(path: Path, backbone: Backbone, fps: float, folder: Path, *facts) -> np.ndarray:
-    """The features of a video, from the folder, where they are put at the first time.
+class KeptFeatures:
+    """Features of a long video in a store, of which a stretch is read where it is asked for.
 
-    No more than a few frames are held at once, and what comes back lies on disk.
+    Attributes:
+        shape: `(num_frames, *feature_shape)`.
+    """
+
+    def __init__(self, places: Sequence[tuple[Path, int, int]], shape: tuple[int, ...]):
+        """Args:
+        places: file, offset and size in it (bytes) of each record, of `BATCH_FRAMES` frames,
+            the last one of what is left.
+        shape: of all.
+        """
+        self.shape, self._places = shape, places
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, stretch: slice) -> np.ndarray:
+        """The features of the frames of a stretch, float16."""
+        start, stop, step = stretch.indices(len(self))
+        if step != 1 or start >= stop:
+            raise ValueError(f"expected a stretch of frames, received: {stretch}")
+        first = start // BATCH_FRAMES
+        records = [
+            read_features(*place, self.shape[1:])
+            for place in self._places[first : (stop - 1) // BATCH_FRAMES + 1]
+        ]
+        start -= first * BATCH_FRAMES
+        return np.concatenate(records)[start : stop - first * BATCH_FRAMES]
+
+
+def keep_features(path: Path, backbone: Backbone, fps: float, store: FeatureStore) -> KeptFeatures:
+    """The features of a video, from the store, where they are put at the first time.
+
+    No more than a few frames are held at once. Its first record is written last: with it, all
+    are there.
 
     Args:
         path: the video.
         backbone: turns frames into features.
         fps: frames in a second.
-        folder: where features are kept, each file named after what it depends on.
-        facts: what else they depend on, such as the backbone's weights.
-
-    Returns:
-        float16 `(num_frames, *feature_shape)`.
+        store: where features are kept, of this backbone and rate.
 
     Raises:
         VideoError: the video cannot be read.
-        DatasetError: the folder cannot be written.
+        DatasetError: the store cannot be written.
     """
-    try:
-        stat = path.stat()
-    except OSError as err:
-        raise VideoError(f"{path}: {err.strerror}; check the path") from err
-    facts = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, backbone.name, fps, *facts]
-    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    file = folder / f"{name}.float16"
-    if not file.exists():
-        partial = file.with_suffix(".partial")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as kept:
-                frames = (frame for _, frame in stream_frames(path, fps, backbone.input_size))
-                while batch := list(islice(frames, BATCH_FRAMES)):
-                    kept.write(backbone(np.stack(batch)).astype(np.float16).tobytes())
-            partial.rename(file)
-        except VideoError:
-            partial.unlink()
-            raise
-        except OSError as err:
-            raise DatasetError(
-                f"{folder}: cannot be written ({err}); make room and give the same command "
-                "again: what was computed so far is kept"
-            ) from err
-    return np.memmap(file, np.float16, "r").reshape(-1, *backbone.feature_shape)
+    key = f"{content_digest(path)} {{}}".format
+    if key(0) not in store:
+        frames = (frame for _, frame in stream_frames(path, fps, backbone.input_size))
+        batches = iter(lambda: list(islice(frames, BATCH_FRAMES)), [])
+        first = backbone(np.stack(next(batches))).astype(np.float16)
+        for number, batch in enumerate(batches, 1):
+            if key(number) not in store:  # from a training that was stopped
+                store.add(key(number), backbone(np.stack(batch)).astype(np.float16))
+        store.add(key(0), first)
+    places = [store.place(one) for one in takewhile(store.__contains__, map(key, count()))]
+    num_frames = sum(length for *_, length in places)
+    return KeptFeatures(
+        [(store.files[file], offset, size) for file, offset, size, _ in places],
+        (num_frames, *backbone.feature_shape),
+    )
 
 
 class Window(NamedTuple):

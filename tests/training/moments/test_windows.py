@@ -1,12 +1,14 @@
 """Videos in lanes: every moment once, in order, and a state where it belongs."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from captioner.errors import VideoError
 from tests.clips import numbered_frame, write_clip
+from training.data.store import open_store
 from training.moments.windows import LabelledFeatures, Window, fill, keep_features, lay_out
 
 LENGTHS = [10, 3, 0, 7, 1, 25]
@@ -80,19 +82,50 @@ class Eye:
 
 def test_features_are_kept(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", [numbered_frame(255 if n > 9 else 0) for n in range(20)])
-    eye, folder = Eye(), tmp_path / "features"
-    features = keep_features(clip, eye, 5, folder)
+    eye, weights = Eye(), tmp_path / "weights"
+    weights.touch()
+
+    def keep(path, fps, weights=None):
+        with open_store(tmp_path / "features", eye, weights, {"fps": fps}) as store:
+            return keep_features(path, eye, fps, store)
+
+    features = keep(clip, 5)
     assert features.shape == (10, 2, 1)
     assert (features[:5] < 20).all()
     assert (features[5:] > 235).all()
-    assert np.array_equal(keep_features(clip, eye, 5, folder), features)
+    assert np.array_equal(keep(clip.rename(tmp_path / "b.mp4"), 5)[:], features[:])
     assert eye.frames == 10
-    keep_features(clip, eye, 2, folder)
-    keep_features(clip, eye, 5, folder, "other weights")
+    keep(tmp_path / "b.mp4", 2)
+    keep(tmp_path / "b.mp4", 5, weights)
     assert eye.frames == 10 + 4 + 10
     with pytest.raises(VideoError, match="missing"):
-        keep_features(tmp_path / "missing.mp4", eye, 5, folder)
+        keep(tmp_path / "missing.mp4", 5)
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
     with pytest.raises(VideoError, match="no frame"):
-        keep_features(tmp_path / "broken.mp4", eye, 5, folder)
-    assert not list(folder.glob("*.partial"))
+        keep(tmp_path / "broken.mp4", 5)
+
+
+def test_features_of_a_long_video_are_read_by_stretches(tmp_path, monkeypatch):
+    """Each frame has its number as brightness."""
+    monkeypatch.setattr("training.moments.windows.BATCH_FRAMES", 4)
+    clip = write_clip(
+        tmp_path / "a.mp4", [np.full((64, 64, 3), 20 * n, np.uint8) for n in range(11)]
+    )
+
+    class Killed(Eye):
+        def __call__(self, frames):
+            if self.frames == 8:
+                raise KeyboardInterrupt
+            return super().__call__(frames)
+
+    for eye, outcome in ((Killed(), pytest.raises(KeyboardInterrupt)), (Eye(), nullcontext())):
+        with open_store(tmp_path, eye, None, {"fps": 10}) as store, outcome:
+            features = keep_features(clip, eye, 10, store)
+    assert eye.frames == 4 + 3  # the record in the middle was kept
+    assert features.shape == (11, 2, 1)
+    whole = features[:]
+    assert (np.abs(whole[:, 0, 0] - 20.0 * np.arange(11)) < 5).all()
+    for start, stop in ((0, 4), (3, 5), (4, 8), (5, 11), (10, 11), (2, 99)):
+        assert np.array_equal(features[start:stop], whole[start:stop])
+    with pytest.raises(ValueError, match="expected a stretch"):
+        features[3:3]
