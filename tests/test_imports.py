@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = {}
 ORDER["captioner"] = """
     errors config caption terminal
-    video: sampling pixels pyav straight pictures files frames segments reader
+    video: sampling pixels pyav straight pictures animation files frames segments reader
     vocabulary
     cnn: bundled efficientnet backbones
     layers: recurrence cells attention sequence

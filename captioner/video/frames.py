@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import VideoError
+from .animation import Animation, is_webp
 from .files import is_video
 from .pictures import is_still, read_picture
 from .pixels import ToPixels, fit, fit_all
@@ -26,8 +27,9 @@ PICTURES_FPS = 25.0  # of a clip that comes as pictures, which tell no times
 _log = logging.getLogger(__name__)
 
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
-# upload must not do. No video begins with eight characters of text but for three formats.
-_TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
+# upload must not do. No video begins with eight characters of text but for a few formats (`--` is
+# a camera's stream of JPEGs as it goes over the web).
+_TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG|nut/multi|--|NuppelVid)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
 _REMEDIES = {
     FileNotFoundError: "check the path",
     PermissionError: "allow reading it (chmod +r)",
@@ -83,7 +85,7 @@ def read_frames(
     frames are spaced by the frame rate, and by 25 a second if that is unusable too.
 
     Frames are turned the way a person sees them (rotation of a video, EXIF of a picture).
-    Pictures give one frame, animated GIF and PNG all; of an animated WebP only the first.
+    Pictures give one frame, animated ones (GIF, PNG, WebP, AVIF) all that are asked for.
 
     Args:
         path: a video or a picture, told apart by content, not by name; or a folder of pictures,
@@ -137,7 +139,7 @@ def read_frames_at(
         if is_picture:
             return np.repeat(_read_picture(path, size).frames, len(wanted), axis=0)
         try:
-            with Stream(path) as stream:
+            with _planned(path) as stream:
                 chosen = np.unique(stream.timeline.nearest(wanted))
                 found = fit_all(stream.frames(chosen), size)
         except (av.FFmpegError, Unplannable) as err:
@@ -187,7 +189,7 @@ def read_steadily(
 
 def _steadily(path, step: float) -> Iterator[tuple[float, np.ndarray, float]]:
     try:
-        with Stream(path) as stream:
+        with _planned(path) as stream:
             duration = stream.timeline.duration
             chosen = stream.near(stream.timeline.every(step), step / 2)
             yield from ((*found, duration) for found in stream.frames(chosen))
@@ -228,11 +230,16 @@ def stream_frames(
             yield 0.0, _read_picture(path, size).frames[0]
             return
         taken, to_pixels = 0, ToPixels()
-        for time, decoded in play(path):
+        if is_webp(path):
+            animation = Animation(path)
+            frames = animation.frames(np.arange(len(animation.timeline.times)))
+        else:
+            frames = play(path)
+        for time, decoded in frames:
             # Times of frames are rounded, to milliseconds at worst.
             if taken / fps > time + 1e-3:
                 continue
-            frame = to_pixels(decoded)
+            frame = decoded if isinstance(decoded, np.ndarray) else to_pixels(decoded)
             size = size or frame.shape[:2]
             frame = fit(frame, size)
             while taken / fps <= time + 1e-3:
@@ -323,6 +330,11 @@ def _pictures_in(folder) -> list[str]:
     return [os.path.join(folder, name) for name in sorted(names, key=by_number)]
 
 
+def _planned(path) -> Animation | Stream:
+    """What tells when frames are shown before it decodes any."""
+    return Animation(path) if is_webp(path) else Stream(path)
+
+
 def _read_picture(path, size) -> Clip:
     return Clip(fit(read_picture(path), size)[np.newaxis], np.zeros(1), 0.0)
 
@@ -330,7 +342,7 @@ def _read_picture(path, size) -> Clip:
 def _read_stream(path, num_frames: int, size, start: float, end: float) -> Clip:
     """Reads what is needed where packets tell it, else everything."""
     try:
-        with Stream(path) as stream:
+        with _planned(path) as stream:
             timeline = stream.timeline
             _check_start(path, timeline, start)
             chosen = timeline.choose(num_frames, start, end)

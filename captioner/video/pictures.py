@@ -15,8 +15,8 @@ from .pixels import MAX_PIXELS, check_pixels
 
 # What Pillow reads in this process and by content alone; it would start other programs for some.
 _FORMATS = "JPEG PNG GIF WEBP TIFF BMP AVIF JPEG2000 ICO QOI SGI SUN".split()
-# Pictures that may move; FFmpeg knows how many frames there are, and their times.
-_MAY_MOVE = {"GIF", "PNG", "AVIF"}
+# Pictures that may move.
+_MAY_MOVE = {"GIF", "PNG", "AVIF", "WEBP"}
 _TIFF = (b"II*\0", b"MM\0*")
 _END_AND_BEGIN = b"\xff\xd9\xff\xd8\xff"  # of one JPEG, and of the next
 _lock = Lock()
@@ -36,6 +36,8 @@ def is_still(path: str | os.PathLike, head: bytes) -> bool:
             return image.format != "JPEG" or not _is_chain_of_jpegs(path)
     except Image.UnidentifiedImageError:
         return head.startswith(_TIFF)
+    except OSError:  # of a known kind, but damaged, as reading it will say
+        return True
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -54,7 +56,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
                 image.draft(None, (width // parts[0], height // parts[0]))
             check_pixels(path, *image.size)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image))
     except (VideoError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
@@ -66,7 +68,8 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         ) from err
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """What Pillow has opened, as a person sees it: RGB, uint8, `(height, width, 3)`."""
     if image.mode.startswith("I"):  # grey of 16 bits, or of 32 that may hold no more than 16
         grey = np.asarray(image).astype(np.float64).clip(0)
         grey *= 255 / (0xFFFF if grey.max(initial=0) <= 0xFFFF else grey.max())

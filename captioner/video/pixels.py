@@ -3,16 +3,20 @@
 import os
 import struct
 from collections.abc import Iterable
+from math import cos, radians, sin
 
 import av
 import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorRange
 
 from ..errors import VideoError
 
 MAX_PIXELS = 8192 * 8192  # of a frame
 
+# Of animated pictures, whose transparent parts are shown on white. In videos it is seldom meant.
+_TRANSPARENT = {"rgba", "rgba64be", "ya8", "ya16be", "pal8"}
 # Of the H.273 matrices that FFmpeg's converter refuses: this one has simple sums of its own, and
 # of the others, all of wide gamut, BT.2020's is near.
 _YCGCO, _BT2020, _UNSPECIFIED = 8, 9, 2
@@ -46,11 +50,9 @@ class ToPixels:
         """
         if self._matrix is None:
             # Asked of one frame only: to ask keeps a frame in memory until garbage is collected.
-            matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
-            self._matrix = struct.unpack("=9i", bytes(matrix)[:36]) if matrix else ()
+            self._matrix = _display_matrix(frame)
         try:
-            # More threads would each take address space, of which a reader has only so much.
-            pixels = frame.to_ndarray(format="rgb24", threads=1)
+            pixels = _on_white(frame) if frame.format.name in _TRANSPARENT else _convert(frame)
         except (av.FFmpegError, ValueError):
             pixels = _from_rare_colours(frame)
         if self._matrix:
@@ -58,15 +60,41 @@ class ToPixels:
         return np.ascontiguousarray(pixels)
 
 
+def _convert(frame: av.VideoFrame, layout: str = "rgb24") -> np.ndarray:
+    # More threads would each take address space, of which a reader has only so much.
+    return frame.to_ndarray(format=layout, threads=1)
+
+
+def _on_white(frame: av.VideoFrame) -> np.ndarray:
+    pixels = _convert(frame, "rgba")
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    if (alpha == 255).all():
+        return colours
+    return np.rint(255 + (colours - 255.0) * (alpha / 255)).astype(np.uint8)
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...]:
+    try:
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # beside it lies what PyAV does not know, and all that it tells is the turn
+        turn = radians(frame.rotation)
+        cosine, sine = round(cos(turn) * 65536), round(sin(turn) * 65536)
+        return (cosine, -sine, 0, sine, cosine) if turn else ()
+    return struct.unpack("=9i", bytes(matrix)[:36]) if matrix else ()
+
+
 def _from_rare_colours(frame: av.VideoFrame) -> np.ndarray:
     if frame.colorspace != _YCGCO:
         frame.colorspace = _BT2020
-        return frame.to_ndarray(format="rgb24", threads=1)
+        return _convert(frame)
     frame.colorspace = _UNSPECIFIED
-    planes = frame.to_ndarray(format="yuv444p", threads=1).astype(np.int16)
+    planes = _convert(frame, "yuv444p").astype(np.float32)
     luma, green, orange = planes[0], planes[1] - 128, planes[2] - 128
+    if frame.color_range != ColorRange.JPEG:
+        luma, green, orange = (luma - 16) * 255 / 219, green * 255 / 224, orange * 255 / 224
     rest = luma - green
-    return np.stack([rest + orange, luma + green, rest - orange], -1).clip(0, 255).astype(np.uint8)
+    pixels = np.stack([rest + orange, luma + green, rest - orange], -1)
+    return pixels.round().clip(0, 255).astype(np.uint8)
 
 
 def _upright(pixels: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:

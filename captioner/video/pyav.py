@@ -17,8 +17,9 @@ from .sampling import Timeline, move_to_keyframes
 # Demuxers that read the one file they are given. Left out are those that follow a text to other
 # files or hosts (hls, concat, dash, sdp) and those that take a name for a pattern (image2).
 DEMUXERS = (
-    "aac,aiff,apng,asf,av1,avi,avs2,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mp3,mov,"
-    "mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,vc1,wav,wtv,yuv4mpegpipe"
+    "aac,aiff,apng,asf,av1,avi,avs2,dhav,dv,flac,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,"
+    "webm,mjpeg,mp3,mov,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,nuv,obu,ogg,pva,rm,roq,ty,vc1,vvc,wav,"
+    "wtv,yuv4mpegpipe"
 )
 # Not a word to the network, nor to another file, whatever a container says.
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
@@ -34,6 +35,8 @@ _BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.
 # Whose decoders heed at any packet that frames to which none refers may be left out. Others read
 # that once (libdav1d), or never.
 _SKIP = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
+# Which have no place for when a frame is shown, and for what codecs that matters in them.
+_TIMES_OF_DECODING = {"avi", "mxf", "asf"}
 # Whose files are found the same again at a seek to the beginning.
 _INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf"}
 
@@ -171,6 +174,9 @@ class Stream:
             raise Unplannable("no frame to show")
         if len(np.unique(stamps)) < len(stamps):
             raise Unplannable("two packets of the same time")
+        told = self._container.format.name not in _TIMES_OF_DECODING
+        if not told and self._video.codec_context.has_b_frames and (np.diff(stamps) > 0).all():
+            raise Unplannable("the packets tell only when they are decoded")
         self._stamps, self._is_key = stamps, is_key
         shown = np.flatnonzero(~hidden)
         self._packets = shown[np.argsort(stamps[shown])]  # of each frame, as shown
@@ -205,14 +211,16 @@ class Stream:
         """
         packets = self._packets[chosen]
         times = dict(zip(self._stamps[packets].tolist(), self.timeline.times[chosen].tolist()))
-        found, to_pixels = 0, ToPixels()
+        found, last, to_pixels = 0, -1.0, ToPixels()
         for frame in self._decode(packets):
             time = times.get(frame.pts)
             if time is None:
                 continue
             if frame.is_corrupt:
                 raise Unplannable("a damaged frame")
-            found += 1
+            if time <= last:
+                raise Unplannable("times that are not in the order of the frames")
+            found, last = found + 1, time
             yield time, to_pixels(frame)
         if found < len(times):
             raise Unplannable("fewer frames than packets")

@@ -82,7 +82,7 @@ class Timeline(NamedTuple):
             wrong = ~known | (steps < 0) | jumps
             steps = np.where(wrong, usual, steps)
             whole = np.concatenate(([0.0], np.cumsum(steps)))
-            times = whole if wrong.any() else stamps - stamps[0]
+            times = _apart(whole if wrong.any() else stamps - stamps[0], usual)
         last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
         return cls(times, float(times[-1] + last) if len(times) else 0.0)
 
@@ -121,6 +121,20 @@ class Timeline(NamedTuple):
         borders = np.append(self.times, max(self.duration, step))
         before = np.ceil(borders / step - 0.5)  # middles before each border
         return np.flatnonzero(np.diff(before) > 0)
+
+
+def _apart(times: np.ndarray, usual: float) -> np.ndarray:
+    """Spreads frames that bear the same time over what is left until the next one.
+
+    Args:
+        times: seconds, none less than the one before.
+        usual: seconds between two of them, at most so far apart.
+    """
+    times, firsts, run, count = np.unique(
+        times, return_index=True, return_inverse=True, return_counts=True
+    )
+    share = np.minimum(np.diff(times, append=np.inf) / count, usual)
+    return times[run] + (np.arange(len(run)) - firsts[run]) * share[run]
 
 
 def _spread(lasts: np.ndarray, count: int) -> np.ndarray:

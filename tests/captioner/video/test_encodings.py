@@ -1,15 +1,17 @@
 """Files as programs write them: what is read is compared with the pictures that went in."""
 
+import io
 import struct
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
 from captioner.errors import VideoError
-from captioner.video import read_frames, read_steadily, stream_frames
+from captioner.video import read_frames, read_frames_at, read_steadily, stream_frames
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 25
 INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
@@ -41,6 +43,8 @@ ENCODINGS = {
         ("mts", "libx264", "yuv420p", "interlaced", INTERLACED, 8),
         ("flv", "libx264", "yuv420p", "", {}, 8),
         ("avi", "libx264", "yuv420p", "", {"bf": "0"}, 8),
+        ("avi", "libx264", "yuv420p", "b-frames", {"bf": "4"}, 8),
+        ("mxf", "libx264", "yuv420p", "", {}, 8),
         ("h264", "libx264", "yuv420p", "", {}, 8),
         ("mp4", "libx265", "yuv420p", "", QUIET, 8),
         ("mkv", "libx265", "yuv420p10le", "", QUIET, 8),
@@ -64,6 +68,8 @@ ENCODINGS = {
         ("mov", "prores_ks", "yuva444p10le", "", {}, 8),
         ("mov", "qtrle", "rgb24", "", {}, 4),
         ("mov", "png", "rgba", "", {}, 4),
+        ("mov", "tiff", "rgb24", "", {}, 4),
+        ("nut", "ffv1", "yuv420p", "", {}, 6),
         ("mkv", "ffv1", "yuv420p", "", {}, 6),
         ("mkv", "ffv1", "yuv422p16le", "", {}, 6),
         ("avi", "ffv1", "bgr0", "", {}, 6),
@@ -90,16 +96,18 @@ def picture(number, height=HEIGHT, width=WIDTH):
     return pixels
 
 
-def write(path, codec, pix_fmt="yuv420p", options=(), pts=None, count=NUM_FRAMES, **colours):
+def write(
+    path, codec, pix_fmt="yuv420p", options=(), pts=None, count=NUM_FRAMES, size=(HEIGHT, WIDTH)
+):
     options = dict(options)
     container_options = {"movflags": options.pop("movflags")} if "movflags" in options else {}
     with av.open(str(path), "w", options=container_options) as out:
         stream = out.add_stream(codec, FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
         stream.options = options
         stream.codec_context.gop_size = 8
         for number in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(number % NUM_FRAMES), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number % NUM_FRAMES, *size), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
             if pts is not None:
                 frame.pts, frame.time_base = pts(number), Fraction(1, FPS)
@@ -130,6 +138,51 @@ def test_what_went_in_comes_out(encoding, tmp_path):
     assert min(frame.mean() for frame in streamed) > 60
 
 
+def _encoders():
+    for name in sorted(av.codecs_available):
+        try:
+            codec = av.codec.Codec(name, "w")
+        except av.codec.codec.UnknownCodecError:
+            continue
+        if codec.type == "video" and not name.endswith(("_amf", "_nvenc", "_qsv", "_v4l2m2m")):
+            yield name
+
+
+# Those of one size, or of even ones that are powers of two; and those of black and white alone,
+# or whose encoder makes nothing that a decoder here reads.
+SIZES = {"dvvideo": (720, 576), "h261": (176, 144), "h263": (176, 144), "dxv": (64, 64)}
+SIZES |= {"dnxhd": (256, 128)}
+ODD = {"a64multi", "a64multi5", "pbm", "wbmp", "xbm", "xface", "vnull"}
+ODD |= {"alias_pix", "fits", "flashsv2", "pam", "pfm", "phm", "vbn", "msrle", "smc", "roqvideo"}
+
+
+@pytest.mark.parametrize("name", sorted(set(_encoders()) - ODD))
+def test_every_encoder_there_is(name, tmp_path):
+    colours = [form.name for form in av.codec.Codec(name, "w").video_formats or []]
+    colours = [form for form in colours if not form.startswith(("gray", "mono", "pal", "ya"))]
+    width, height = SIZES.get(name, (WIDTH, HEIGHT))
+    options = {"strict": "-2"} | (QUIET if name in ("hevc", "libx265") else {})
+    options |= {"profile": "dnxhr_sq"} if name == "dnxhd" else {}
+    for suffix in ("mov", "avi", "mkv", "rm"):
+        path = tmp_path / f"a.{suffix}"
+        try:
+            write(path, name, (colours or ["yuv420p"])[0], options, size=(height, width))
+            with av.open(str(path)) as container:
+                decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        except (av.FFmpegError, ValueError, IndexError):
+            continue
+        if decoded:
+            break
+    else:
+        pytest.skip("no file of it can be decoded here")
+    steadily = [sample.frame for sample in read_steadily(path, 1 / FPS)]
+    for frames in (read_frames(path, NUM_FRAMES).frames, steadily):
+        assert len(frames) >= len(decoded) - 1
+        for number, (frame, other) in enumerate(zip(frames, decoded)):
+            np.testing.assert_array_equal(frame, other)
+            assert np.abs(frame - picture(number, height, width).astype(float)).mean() < 21
+
+
 def test_pauses_and_clocks_that_jump(tmp_path):
     def times_of(name, pts):
         path = tmp_path / f"{name}.mkv"
@@ -152,6 +205,157 @@ def test_parts_that_were_put_together(tmp_path):
     clip = read_frames(whole, 4)
     assert clip.duration == pytest.approx(4, abs=0.2)
     np.testing.assert_allclose(clip.times, [0.5, 1.5, 2.5, 3.5], atol=0.1)
+
+
+def test_frames_of_the_same_time_are_all_there(tmp_path):
+    path = write(tmp_path / "a.asf", "mpeg2video")  # whose last two frames have one time
+    assert off_by(read_frames(path, NUM_FRAMES).frames) < 12
+    twice = write(tmp_path / "a.mkv", "ffv1", pts=lambda number: number - (number == 6))
+    assert off_by(read_frames(twice, NUM_FRAMES).frames) < 8
+    assert (np.diff(read_frames(twice, NUM_FRAMES).times) > 0).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("suffix", ["mov", "avi"])
+def test_jpegs_in_a_video_that_say_how_they_are_turned(suffix, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with av.open(str(tmp_path / f"a.{suffix}"), "w") as out:
+        stream = out.add_stream("mjpeg", FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        for number in range(NUM_FRAMES):
+            data = io.BytesIO()
+            Image.fromarray(picture(number)).save(data, "JPEG", exif=exif, quality=95)
+            packet = av.Packet(data.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, FPS), stream
+            packet.is_keyframe = True
+            out.mux(packet)
+    frame = read_frames(tmp_path / f"a.{suffix}", NUM_FRAMES).frames[6]
+    shown = np.rot90(picture(6), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+    assert np.abs(frame - shown.astype(float)).mean() < 12
+
+
+def test_jpegs_as_a_camera_sends_them_over_the_web(tmp_path):
+    path, parts = tmp_path / "a.mjpeg", []
+    for number in range(NUM_FRAMES):
+        data = io.BytesIO()
+        Image.fromarray(picture(number)).save(data, "JPEG", quality=95)
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {data.tell()}\r\n\r\n"
+        parts.append(head.encode() + data.getvalue() + b"\r\n")
+    path.write_bytes(b"".join(parts))
+    assert off_by(read_frames(path, NUM_FRAMES).frames) < 12
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif", "png", "avif"])
+def test_animations(suffix, tmp_path):
+    images = [Image.fromarray(picture(number)) for number in range(NUM_FRAMES)]
+    path = tmp_path / f"a.{suffix}"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
+    clip = read_frames(path, NUM_FRAMES)
+    assert off_by(clip.frames) < 20
+    np.testing.assert_allclose(clip.times, np.arange(NUM_FRAMES) / FPS, atol=0.001)
+    assert clip.duration == pytest.approx(NUM_FRAMES / FPS)
+    assert off_by([sample.frame for sample in read_steadily(path, 1 / FPS)]) < 20
+    assert off_by([frame for _, frame in stream_frames(path, FPS)]) < 20
+    assert off_by(read_frames_at(path, [0.2, 0.4]), [5, 10]) < 20
+
+
+def test_half_an_animation_is_told(tmp_path):
+    path = tmp_path / "a.webp"
+    images = [Image.fromarray(picture(number)) for number in range(NUM_FRAMES)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(VideoError, match=r"a\.webp: .*not all there"):
+        read_frames(path, NUM_FRAMES)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "gif", "png"])
+def test_what_is_transparent_in_an_animation_is_white(suffix, tmp_path):
+    images = [Image.new("RGBA", (8, 8), (0, 0, 0, 0)) for _ in range(3)]
+    for number, image in enumerate(images):
+        image.putpixel((number, 0), (255, 0, 0, 255))
+    path = tmp_path / f"a.{suffix}"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40, disposal=2)
+    for frame in read_frames(path, 3).frames:
+        assert frame[4:].min() > 250
+
+
+# How each matrix makes luma, and which number it has.
+LUMA = {"BT.709": (1, (0.2126, 0.7152, 0.0722)), "BT.601": (6, (0.299, 0.587, 0.114))}
+LUMA |= {"BT.2020": (9, (0.2627, 0.678, 0.0593)), "BT.2020 constant": (10, (0.2627, 0.678, 0.0593))}
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", [*LUMA, "YCgCo"])
+def test_colours_by_every_matrix_and_range(matrix, full, tmp_path):
+    red, green, blue = np.moveaxis(picture(3).astype(float), -1, 0)
+    if matrix == "YCgCo":
+        number, luma = 8, red / 4 + green / 2 + blue / 4
+        chroma = [-red / 4 + green / 2 - blue / 4, red / 2 - blue / 2]
+    else:
+        number, (kr, kg, kb) = LUMA[matrix]
+        luma = kr * red + kg * green + kb * blue
+        chroma = [(blue - luma) / (2 - 2 * kb), (red - luma) / (2 - 2 * kr)]
+    if not full:
+        luma, chroma = 16 + luma * 219 / 255, [plane * 224 / 255 for plane in chroma]
+    planes = np.stack([luma, *(128 + plane for plane in chroma)]).round().clip(0, 255)
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
+        stream.options = {"qp": "4"}
+        stream.codec_context.colorspace, stream.codec_context.color_range = number, 1 + full
+        frame = av.VideoFrame.from_ndarray(planes.astype(np.uint8), format="yuv444p")
+        frame.colorspace, frame.color_range = number, 1 + full
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    [frame] = read_frames(tmp_path / "a.mp4", 1).frames
+    assert np.abs(frame - picture(3).astype(float)).mean() < (25 if "constant" in matrix else 3)
+
+
+def _streams(path, *streams):
+    """Writes streams of one brightness each: (brightness, size, default, a cover)."""
+    with av.open(str(path), "w") as out:
+        made = []
+        for brightness, (height, width), default, cover in streams:
+            stream = out.add_stream("mjpeg" if cover else "libx264", FPS)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuvj420p" if cover else "yuv420p"
+            kinds = Disposition.default * default, Disposition.attached_pic * cover
+            stream.disposition = Disposition(sum(map(int, kinds)))
+            made.append((stream, brightness, 1 if cover else NUM_FRAMES))
+        for stream, brightness, count in made:
+            frame = np.full((stream.height, stream.width, 3), brightness, np.uint8)
+            for _ in range(count):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            out.mux(stream.encode(None))
+    return path
+
+
+SMALL, LARGE = (48, 64), (96, 128)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "streams"),
+    [
+        ("mp4", [(40, LARGE, False, True), (200, SMALL, True, False)]),
+        ("mkv", [(200, SMALL, True, False), (40, LARGE, False, False)]),
+        ("mkv", [(40, LARGE, False, False), (200, SMALL, True, False)]),
+        ("mkv", [(40, SMALL, False, False), (200, LARGE, False, False)]),
+        ("ts", [(40, SMALL, False, False), (200, LARGE, False, False)]),
+    ],
+    ids=[
+        "cover first",
+        "default first",
+        "default second",
+        "larger second",
+        "larger in a recording",
+    ],
+)
+def test_the_stream_that_players_show(suffix, streams, tmp_path):
+    clip = read_frames(_streams(tmp_path / f"a.{suffix}", *streams), 4)
+    assert len(clip.frames) == 4
+    assert abs(clip.frames.mean() - 200) < 8
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "1", "P", "CMYK", "I;16"])
