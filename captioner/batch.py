@@ -102,7 +102,7 @@ def read_parts(
         name: of the video in its row; by default the path that is read.
     """
     path, name = request.video, name or request.video
-    begin = Begin(name, Thinned(request.num_frames))
+    begin = Begin(name, Thinned(request.sampling.num_frames))
     try:
         found = os.stat(path)
         begin.size, begin.modified = found.st_size, found.st_mtime

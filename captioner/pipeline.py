@@ -115,7 +115,7 @@ class Captioner:
         Raises:
             VideoError: the file is no video, or has no frame that can be decoded.
         """
-        clip = read_frames(video, self.sampling.num_frames, self.backbone.input_size)
+        clip = read_frames(video, self.sampling, self.backbone.input_size)
         candidates = self.describe(self.backbone(clip.frames))
         times = tuple(map(float, clip.times))
         return Caption(str(video), candidates, clip.duration, self.name, times)
@@ -148,7 +148,7 @@ class Captioner:
     def request(self, video: str | Path, segments: float | str | None = None) -> Request:
         """What has to be read of a video for its caption."""
         size = self.backbone.input_size
-        return Request(str(video), self.sampling.num_frames, size, segments=segments)
+        return Request(str(video), self.sampling, size, segments=segments)
 
     def extract_features(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Features of clips from their frames, in one pass through the backbone.

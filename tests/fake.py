@@ -26,7 +26,7 @@ class FakeCaptioner:
         self.batch_sizes = []
 
     def request(self, video, segments=None):
-        return Request(video, self.sampling.num_frames, self.backbone.input_size, segments=segments)
+        return Request(video, self.sampling, self.backbone.input_size, segments=segments)
 
     def extract_features(self, frames):
         if frames:

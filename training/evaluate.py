@@ -26,10 +26,10 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
     Raises:
         DatasetError: none can be read.
     """
-    num_frames, size = captioner.sampling.num_frames, captioner.backbone.input_size
+    sampling, size = captioner.sampling, captioner.backbone.input_size
 
     seen, features = [], []
-    for clip, frames in readable(lambda clip: read_clip(clip, num_frames, size), clips):
+    for clip, frames in readable(lambda clip: read_clip(clip, sampling, size), clips):
         seen.append(clip)
         features.append(captioner.backbone(frames))
     return seen, features

@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from captioner.config import DecodingOptions
+from captioner.config import DecodingOptions, SamplingOptions
 from captioner.errors import VideoError
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .data.records import Batches, Records
 
 GROUP_CLIPS = 6  # shown of the best, of the worst, and of those between
-STRIP_FRAMES, STRIP_WIDTH = 4, 240  # of a clip that is shown; pixels
+STRIP, STRIP_WIDTH = SamplingOptions(num_frames=4), 240  # of a clip that is shown; pixels
 MOST_TIMELINES, LANE = 12, 20  # shown; height of each of its two, pixels
 MOST_LEFT_OUT = 200  # told one by one
 CHART = (400, 220)  # width and height of a chart, in units of its text's size / 11
@@ -263,7 +263,7 @@ def _figure(value) -> str:
 def _strip(clip: LabelledClip) -> tuple[list[str], str]:
     """A few frames of a clip as data URIs, or why there are none."""
     try:
-        frames = read_clip(clip, STRIP_FRAMES)
+        frames = read_clip(clip, STRIP)
     except VideoError as err:
         return [], str(err)
     return [_data_uri(frame) for frame in frames], ""

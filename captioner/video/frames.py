@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 
+from ..config import SamplingOptions
 from ..errors import VideoError
 from .animation import Animation, is_webp
 from .files import is_video
@@ -24,6 +25,7 @@ from .sampling import Timeline
 from .straight import Reading, packet_timeline, play, read_straight
 
 PICTURES_FPS = 25.0  # of a clip that comes as pictures, which tell no times
+_ONE = SamplingOptions(num_frames=1)
 _log = logging.getLogger(__name__)
 
 # FFmpeg would draw a text file, and follow a playlist to the files it names, which a stranger's
@@ -69,16 +71,16 @@ class Sample(NamedTuple):
 
 def read_frames(
     path: str | os.PathLike,
-    num_frames: int,
+    sampling: SamplingOptions,
     size: tuple[int, int] | None = None,
     start: float = 0.0,
     end: float | None = None,
 ) -> Clip:
     """Samples frames evenly over the time a clip lasts.
 
-    The duration is cut into `num_frames` equal stretches, and the frame on screen in the
+    The duration is cut into `sampling.num_frames` equal stretches, and the frame on screen in the
     middle of each is taken; where that would be one frame twice, a neighbour is taken. So
-    `min(num_frames, frames in the file)` frames come back, always in order.
+    `min(sampling.num_frames, frames in the file)` come back, always in order.
 
     What a header says of durations and counts is not believed: only frames that decode
     count. If their timestamps are unusable (not finite, going backwards, or all the same),
@@ -90,7 +92,7 @@ def read_frames(
     Args:
         path: a video or a picture, told apart by content, not by name; or a folder of pictures,
             the frames of one clip in the order of the numbers in their names, 25 a second.
-        num_frames: how many frames to take, at least 1.
+        sampling: how many frames to take.
         size: `(height, width)` in pixels that every frame is squashed to (area
             interpolation); None keeps the size of the first frame.
         start: seconds from the first frame of the file, where the stretch to sample begins.
@@ -101,20 +103,18 @@ def read_frames(
         VideoError: the file is missing, not allowed to be read, no video, without a frame that
             can be decoded, or over before `start`.
     """
-    if num_frames < 1:
-        raise ValueError(f"expected num_frames >= 1, received: num_frames={num_frames!r}")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
     if not 0 <= start < (inf if end is None else end):
         raise ValueError(f"expected 0 <= start < end, received: {start=}, {end=}")
     if os.path.isdir(path):
         end = inf if end is None else end
-        return read_pictures(_pictures_in(path), num_frames, size, start, end)
+        return read_pictures(_pictures_in(path), sampling, size, start, end)
     is_picture = _inspect(path)
     with _in_plain_words(path):
         if is_picture:
             return _read_picture(path, size)
-        return _read_stream(path, num_frames, size, start, inf if end is None else end)
+        return _read_stream(path, sampling, size, start, inf if end is None else end)
 
 
 def read_frames_at(
@@ -287,7 +287,7 @@ def _read_head(path) -> bytes:
 
 def read_pictures(
     paths: Sequence[str | os.PathLike],
-    num_frames: int,
+    sampling: SamplingOptions,
     size: tuple[int, int] | None = None,
     start: float = 0.0,
     end: float = inf,
@@ -296,7 +296,7 @@ def read_pictures(
 
     Args:
         paths: the pictures in their order, at least one.
-        num_frames: how many to take, as in `read_frames`.
+        sampling: how many to take, as in `read_frames`.
         size: `(height, width)` in pixels; None keeps the size of the first taken.
         start: seconds, where the stretch to sample begins.
         end: seconds, where it ends.
@@ -307,9 +307,9 @@ def read_pictures(
     count = len(paths)
     timeline = Timeline(np.arange(count) / PICTURES_FPS, count / PICTURES_FPS)
     _check_start(paths[0], timeline, start)
-    chosen, frames = timeline.choose(num_frames, start, end), []
+    chosen, frames = timeline.choose(sampling, start, end), []
     for place in chosen:
-        [frame] = read_frames(paths[place], 1, size).frames
+        [frame] = read_frames(paths[place], _ONE, size).frames
         size = frame.shape[:2]
         frames.append(frame)
     return Clip(np.stack(frames), timeline.times[chosen], min(end, timeline.duration) - start)
@@ -339,18 +339,18 @@ def _read_picture(path, size) -> Clip:
     return Clip(fit(read_picture(path), size)[np.newaxis], np.zeros(1), 0.0)
 
 
-def _read_stream(path, num_frames: int, size, start: float, end: float) -> Clip:
+def _read_stream(path, sampling: SamplingOptions, size, start: float, end: float) -> Clip:
     """Reads what is needed where packets tell it, else everything."""
     try:
         with _planned(path) as stream:
             timeline = stream.timeline
             _check_start(path, timeline, start)
-            chosen = timeline.choose(num_frames, start, end)
+            chosen = timeline.choose(sampling, start, end)
             reach = (min(end, timeline.duration) - start) / len(chosen) / 2
             found = fit_all(stream.frames(stream.near(chosen, reach)), size)
     except (av.FFmpegError, Unplannable) as err:
         _log.debug("%s: read straight through: %s", path, err)
-        timeline, found = read_straight(path, num_frames, size, start, end)
+        timeline, found = read_straight(path, sampling, size, start, end)
         if len(timeline.times):
             _check_start(path, timeline, start)
     if not found:

@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from ..config import SamplingOptions
 from ..errors import VideoError
 from .frames import Clip, read_frames, stream_frames
 from .segments import Stretch, read_segments
@@ -56,7 +57,7 @@ class Request:
     `segments` is given."""
 
     video: str
-    num_frames: int
+    sampling: SamplingOptions
     size: tuple[int, int] | None = None
     start: float = 0.0
     end: float | None = None
@@ -65,9 +66,9 @@ class Request:
     def parts(self) -> Iterator[Clip | Stretch]:
         """Reads the video: one clip, or stretch by stretch."""
         if self.segments is None:
-            yield read_frames(self.video, self.num_frames, self.size, self.start, self.end)
+            yield read_frames(self.video, self.sampling, self.size, self.start, self.end)
         else:
-            yield from read_segments(self.video, self.segments, self.num_frames, self.size)
+            yield from read_segments(self.video, self.segments, self.sampling, self.size)
 
 
 class Reader:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..config import SamplingOptions
+
 FALLBACK_FPS = 25.0
 # Seconds between two frames that are no pause but a clock that was set meanwhile: a camera may
 # give its first frames the time 0 and the next ones that of day.
@@ -86,7 +88,7 @@ class Timeline(NamedTuple):
         last = np.median(np.diff(times)) if len(times) > 1 else 1 / fps
         return cls(times, float(times[-1] + last) if len(times) else 0.0)
 
-    def choose(self, num_frames: int, start: float = 0.0, end: float = inf) -> np.ndarray:
+    def choose(self, sampling: SamplingOptions, start: float = 0.0, end: float = inf) -> np.ndarray:
         """Spreads frames evenly over a stretch of time.
 
         The stretch is cut into equal parts, and the frame on screen in the middle of each is
@@ -94,13 +96,13 @@ class Timeline(NamedTuple):
         what else there is.
 
         Returns:
-            Indices, all different and rising, of at most `num_frames` frames that begin in
+            Indices, all different and rising, of at most `sampling.num_frames` that begin in
             `[start, end)` seconds; where none does, of the one on screen all the while.
         """
         first, stop = np.searchsorted(self.times, (start, end))
         if first == stop:
             first -= first > 0
-        count = min(num_frames, stop - first)
+        count = min(sampling.num_frames, stop - first)
         order = np.arange(count)
         end = min(end, self.duration)
         middles = start + (order + 0.5) * ((end - start) / max(count, 1))

@@ -8,6 +8,7 @@ from math import nan
 import av
 import numpy as np
 
+from ..config import SamplingOptions
 from .pixels import ToPixels, fit_all
 from .pyav import open_video
 from .sampling import Clock, Timeline, usable_rate
@@ -85,7 +86,7 @@ def frame_rate(path: str | os.PathLike) -> float:
         return usable_rate(stream.average_rate)
 
 
-def read_straight(path, num_frames: int, size, start: float, end: float):
+def read_straight(path, sampling: SamplingOptions, size, start: float, end: float):
     """Plans on the timestamps of the packets, then decodes once.
 
     The decoded frames have the last word: where they tell of another choice (damaged or
@@ -97,11 +98,11 @@ def read_straight(path, num_frames: int, size, start: float, end: float):
     Raises:
         VideoError: the file holds no pictures that can be decoded.
     """
-    wanted = packet_timeline(path).choose(num_frames, start, end)
+    wanted = packet_timeline(path).choose(sampling, start, end)
     reading = Reading(path)
     for _ in range(2):
         found = fit_all(reading.frames(wanted), size)
-        planned, wanted = wanted, reading.timeline.choose(num_frames, start, end)
+        planned, wanted = wanted, reading.timeline.choose(sampling, start, end)
         if np.array_equal(planned, wanted):
             break
     times = reading.timeline.times

@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 
+from captioner.config import SamplingOptions
 from captioner.model_folder import ModelFolder
 from captioner.video import find_videos, read_frames
 
@@ -58,7 +59,7 @@ def read_all(path: Path) -> int:
 
 def compare(path: Path, runs: int, num_frames: int, size: tuple[int, int]) -> float:
     """How many times faster sampling is than reading all."""
-    sides = (lambda: read_all(path), lambda: read_frames(path, num_frames, size))
+    sides = (lambda: read_all(path), lambda: read_frames(path, SamplingOptions(num_frames), size))
     times = np.zeros((runs, 2))
     for side in sides:
         side()

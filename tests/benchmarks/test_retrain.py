@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from captioner.config import SamplingOptions
 from captioner.video import read_frames
 
 from .retrain import NUM_FRAMES, NUM_TEST, NUM_TRAIN, Event, draw_clip, draw_stories
@@ -41,7 +42,7 @@ def test_a_clip_shows_its_story_and_no_frame_tells_it(tmp_path):
     for file in files:
         draw_clip(file, story, np.random.default_rng(3))
     assert files[0].read_bytes() == files[1].read_bytes()
-    frames = read_frames(files[0], NUM_FRAMES).frames
+    frames = read_frames(files[0], SamplingOptions(NUM_FRAMES)).frames
     red, blue = _redness(frames), _redness(frames[..., ::-1])
     assert (red.sum((1, 2)) > 0).all()  # both are there all the time
     assert (blue.sum((1, 2)) > 0).all()

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from captioner.caption import Candidate, Caption, Failure, Segment
-from captioner.config import LabelConfig, LabellingOptions
+from captioner.config import LabelConfig, LabellingOptions, SamplingOptions
 from captioner.errors import ModelError, VideoError
 from captioner.model_folder import ModelFolder
 from captioner.moments.folder import LabelFolder
@@ -58,7 +58,7 @@ class FakeCaptioner:
                 yield Failure(str(video), str(err), self.name)
 
     def caption(self, video):
-        clip = read_frames(video, self.num_frames, (48, 64))
+        clip = read_frames(video, SamplingOptions(self.num_frames), (48, 64))
         colour = colour_of(clip.frames)
         beginning = self.options.get("start_with", "A")
         texts = [
@@ -91,7 +91,7 @@ class FakeLabeller:
         return cls(LabelFolder.open(path).model.multi_label)
 
     def label(self, video, reader=None):
-        clip = read_frames(video, 4, (48, 64))
+        clip = read_frames(video, SamplingOptions(4), (48, 64))
         middle, end = clip.duration / 2, clip.duration
         yield LabelledSegment(colour_of(clip.frames), 0.0, middle, 0.875)
         yield LabelledSegment("late", middle, end, 0.5)
@@ -147,7 +147,10 @@ def _train(base, labels, output):
     rows = [json.loads(line) for line in Path(labels).read_text().splitlines()]
     if any("refuse" in row["captions"][0] for row in rows):
         sys.exit("captioner: labels.jsonl: cannot be learned")
-    learned = {colour_of(read_frames(row["video"], 4).frames): row["captions"][0] for row in rows}
+    learned = {
+        colour_of(read_frames(row["video"], SamplingOptions(4)).frames): row["captions"][0]
+        for row in rows
+    }
     log = output / "work" / "state" / "train.csv"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", newline="") as file:

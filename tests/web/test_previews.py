@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.video import read_frames
 from tests.clips import numbered_frame, numbers_of, turn, write_clip
@@ -52,7 +53,7 @@ def test_pictures_and_sound_at_their_times(hevc, tmp_path, target):
     preview = write_preview(hevc, path, AMPLE, targets=(target,))
     assert (preview.media_type, preview.size) == (target.media_type, path.stat().st_size)
     assert is_played(path)
-    clip = read_frames(path, 20)
+    clip = read_frames(path, SamplingOptions(20))
     assert numbers_of(clip.frames) == list(range(20))
     assert clip.times == pytest.approx(np.arange(20) / 10, abs=0.002)
     with av.open(str(path)) as container:
@@ -80,7 +81,7 @@ def test_large_and_turned_as_a_person_sees_it(tmp_path):
     path = write_clip(tmp_path / "a.mp4", [np.full((1080, 1920, 3), (0, 0, 200), np.uint8)] * 3)
     turn(path)
     write_preview(path, tmp_path / "preview", AMPLE)
-    [frame] = read_frames(tmp_path / "preview", 1).frames
+    [frame] = read_frames(tmp_path / "preview", SamplingOptions(1)).frames
     assert frame.shape[:2] == (848, 476)
     assert frame.mean((0, 1)) == pytest.approx((200, 0, 0), abs=12)
 

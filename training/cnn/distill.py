@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from captioner.cnn.bundled import build_cnn, fold_batch_normalization
-from captioner.config import CnnConfig
+from captioner.config import CnnConfig, SamplingOptions
 from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS
 from captioner.video import read_frames
@@ -233,7 +233,7 @@ class Views(keras.utils.PyDataset):
 
 
 def _read(path: Path) -> np.ndarray:
-    return read_frames(path, 1).frames[0]
+    return read_frames(path, SamplingOptions(1)).frames[0]
 
 
 def _take_up(model, base):

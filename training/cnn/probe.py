@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.cnn import Backbone
+from captioner.config import SamplingOptions
 from captioner.errors import CaptionerError
 
 from ..data.manifest import LabelledClip
@@ -40,7 +41,9 @@ def features_of(
     """
 
     seen, frames, features = [], [], []
-    for clip, found in readable(lambda clip: read_clip(clip, 1, backbone.input_size), clips):
+    for clip, found in readable(
+        lambda clip: read_clip(clip, SamplingOptions(1), backbone.input_size), clips
+    ):
         seen.append(clip)
         frames.append(found)
         if len(frames) == GROUP:

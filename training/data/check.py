@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.vocabulary import tokenize
 
@@ -15,7 +16,7 @@ from .rows import Problem
 # A thumbnail is 4 frames of 16 by 16 pixels. Of 14 real clips, those encoded anew at half the
 # size came within an RMS of 2 and a largest difference of 5, those at half the frame rate or
 # trimmed by a twentieth mostly under these bounds, and no two different ones under an RMS of 36.
-NUM_FRAMES, SIZE = 4, (16, 16)
+SAMPLING, SIZE = SamplingOptions(num_frames=4), (16, 16)
 RMS, LARGEST = 6.0, 48.0
 CHUNK = 1024
 
@@ -43,9 +44,9 @@ def find_problems(labels: Labels) -> Iterator[Problem]:
 
 
 def _thumbnail(clip: LabelledClip) -> np.ndarray:
-    """A thumbnail, uint8 `(NUM_FRAMES * height * width * 3,)`."""
-    frames = read_clip(clip, NUM_FRAMES, SIZE)
-    return frames[np.linspace(0, len(frames) - 1, NUM_FRAMES).round().astype(int)].ravel()
+    """A thumbnail, uint8 `(num_frames * height * width * 3,)`."""
+    frames = read_clip(clip, SAMPLING, SIZE)
+    return frames[np.linspace(0, len(frames) - 1, SAMPLING.num_frames).round().astype(int)].ravel()
 
 
 def _alike_across_splits(readable: list) -> Iterator[Problem]:

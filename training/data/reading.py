@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from captioner.config import SamplingOptions
 from captioner.errors import DatasetError, VideoError
 from captioner.video import read_frames, read_pictures
 
@@ -19,13 +20,13 @@ Item, Found = TypeVar("Item"), TypeVar("Found")
 
 
 def read_clip(
-    clip: LabelledClip, num_frames: int, size: tuple[int, int] | None = None
+    clip: LabelledClip, sampling: SamplingOptions, size: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Samples frames evenly over a clip, also over one that comes as frames.
 
     Args:
         clip: what to read.
-        num_frames: most frames to take.
+        sampling: how many frames to take.
         size: `(height, width)` of each, pixels; None: as large as the first.
 
     Returns:
@@ -35,8 +36,8 @@ def read_clip(
         VideoError: it cannot be read.
     """
     if not clip.frames:
-        return read_frames(clip.path, num_frames, size, clip.start, clip.end).frames
-    return read_pictures(clip.frames, num_frames, size).frames
+        return read_frames(clip.path, sampling, size, clip.start, clip.end).frames
+    return read_pictures(clip.frames, sampling, size).frames
 
 
 def read_ahead(read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:

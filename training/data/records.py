@@ -116,25 +116,25 @@ def _read_missing(clip, store, sampling, size, views, seed):
     missing = [key for key in keys if key not in store]
     if not missing:
         return keys, {}
-    frames = read_clip(clip, sampling.num_frames, size)
+    frames = read_clip(clip, sampling, size)
     sequences = {keys[0]: frames}
     if missing != keys[:1]:
-        sequences |= _draw_views(clip, keys[1:], len(frames), sampling.num_frames, size)
+        sequences |= _draw_views(clip, keys[1:], len(frames), sampling, size)
     return keys, {key: sequences[key] for key in missing}
 
 
-def _draw_views(clip, keys, num_frames, most_frames, size):
+def _draw_views(clip, keys, num_frames, sampling, size):
     """The frames of further views of a clip that has `num_frames`, each by its key, its seed."""
     rngs = {key: np.random.default_rng(int(key, 16)) for key in keys}
     if num_frames == 1:
-        [picture] = read_clip(clip, 1)
+        [picture] = read_clip(clip, SamplingOptions(num_frames=1))
         return {
-            key: moving_crop(picture, rng.integers(1, most_frames + 1), size, rng)
+            key: moving_crop(picture, rng.integers(1, sampling.num_frames + 1), size, rng)
             for key, rng in rngs.items()
         }
     # More moments than a view has, and larger than it, for it is a part of them.
     larger = tuple(5 * side // 4 for side in size)
-    frames = read_clip(clip, 3 * most_frames, larger)
+    frames = read_clip(clip, SamplingOptions(3 * sampling.num_frames), larger)
     return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from captioner.cli.main import main
+from captioner.config import SamplingOptions
 from captioner.video import read_frames
 from tests.conftest import SENTENCES, draw_shape_clip
 
@@ -211,7 +212,7 @@ def test_frames_of_a_folder_are_sampled_like_those_of_a_video(tmp_path):
     for number in range(12):
         picture = np.full((8, 8, 3), 20 * number, np.uint8)
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
-    clip = read_frames(tmp_path, 4)
+    clip = read_frames(tmp_path, SamplingOptions(4))
     assert (clip.frames[:, 0, 0, 0] // 20).tolist() == [1, 4, 7, 10]
     assert clip.duration == pytest.approx(12 / 25)
     np.testing.assert_allclose(clip.times, np.array([1, 4, 7, 10]) / 25)

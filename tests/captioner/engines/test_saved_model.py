@@ -66,8 +66,8 @@ def clips(tiny_model, tmp_path_factory):
         draw_shape_clip(folder / "a.avi", "red", "circle"),
         draw_shape_clip(folder / "b.avi", "blue", "square", num_frames=3),
     ]
-    num_frames, size = captioner.sampling.num_frames, captioner.backbone.input_size
-    return [read_frames(path, num_frames, size).frames for path in paths], captioner
+    sampling, size = captioner.sampling, captioner.backbone.input_size
+    return [read_frames(path, sampling, size).frames for path in paths], captioner
 
 
 def _padded(clips, captioner):

@@ -10,10 +10,12 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.video import read_frames, read_frames_at, read_steadily, stream_frames
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 25
+SAMPLING = SamplingOptions(NUM_FRAMES)
 INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
 QUIET = {"x265-params": "log-level=none"}
 
@@ -127,7 +129,7 @@ def off_by(frames, numbers=range(NUM_FRAMES)):
 def test_what_went_in_comes_out(encoding, tmp_path):
     suffix, codec, pix_fmt, options, tolerance = ENCODINGS[encoding]
     path = write(tmp_path / f"a.{suffix}", codec, pix_fmt, options)
-    clip = read_frames(path, NUM_FRAMES)
+    clip = read_frames(path, SAMPLING)
     assert off_by(clip.frames) <= tolerance
     np.testing.assert_allclose(clip.times, np.arange(NUM_FRAMES) / FPS, atol=0.021)
     steadily = [sample.frame for sample in read_steadily(path, 1 / FPS)]
@@ -176,7 +178,7 @@ def test_every_encoder_there_is(name, tmp_path):
     else:
         pytest.skip("no file of it can be decoded here")
     steadily = [sample.frame for sample in read_steadily(path, 1 / FPS)]
-    for frames in (read_frames(path, NUM_FRAMES).frames, steadily):
+    for frames in (read_frames(path, SAMPLING).frames, steadily):
         assert len(frames) >= len(decoded) - 1
         for number, (frame, other) in enumerate(zip(frames, decoded)):
             np.testing.assert_array_equal(frame, other)
@@ -186,7 +188,7 @@ def test_every_encoder_there_is(name, tmp_path):
 def test_pauses_and_clocks_that_jump(tmp_path):
     def times_of(name, pts):
         path = tmp_path / f"{name}.mkv"
-        return read_frames(write(path, "libx264", options={"bf": "0"}, pts=pts), 6)
+        return read_frames(write(path, "libx264", options={"bf": "0"}, pts=pts), SamplingOptions(6))
 
     pause = times_of("pause", lambda n: n + (n >= 6) * FPS * 80)
     assert pause.duration == pytest.approx(80.48, abs=0.05)
@@ -202,17 +204,17 @@ def test_parts_that_were_put_together(tmp_path):
     part = write(tmp_path / "part.ts", "libx264", count=2 * FPS)
     whole = tmp_path / "whole.ts"
     whole.write_bytes(part.read_bytes() * 2)
-    clip = read_frames(whole, 4)
+    clip = read_frames(whole, SamplingOptions(4))
     assert clip.duration == pytest.approx(4, abs=0.2)
     np.testing.assert_allclose(clip.times, [0.5, 1.5, 2.5, 3.5], atol=0.1)
 
 
 def test_frames_of_the_same_time_are_all_there(tmp_path):
     path = write(tmp_path / "a.asf", "mpeg2video")  # whose last two frames have one time
-    assert off_by(read_frames(path, NUM_FRAMES).frames) < 12
+    assert off_by(read_frames(path, SAMPLING).frames) < 12
     twice = write(tmp_path / "a.mkv", "ffv1", pts=lambda number: number - (number == 6))
-    assert off_by(read_frames(twice, NUM_FRAMES).frames) < 8
-    assert (np.diff(read_frames(twice, NUM_FRAMES).times) > 0).all()
+    assert off_by(read_frames(twice, SAMPLING).frames) < 8
+    assert (np.diff(read_frames(twice, SAMPLING).times) > 0).all()
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -231,7 +233,7 @@ def test_jpegs_in_a_video_that_say_how_they_are_turned(suffix, orientation, tmp_
             packet.time_base, packet.stream = Fraction(1, FPS), stream
             packet.is_keyframe = True
             out.mux(packet)
-    frame = read_frames(tmp_path / f"a.{suffix}", NUM_FRAMES).frames[6]
+    frame = read_frames(tmp_path / f"a.{suffix}", SAMPLING).frames[6]
     shown = np.rot90(picture(6), {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
     assert np.abs(frame - shown.astype(float)).mean() < 12
 
@@ -244,7 +246,7 @@ def test_jpegs_as_a_camera_sends_them_over_the_web(tmp_path):
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {data.tell()}\r\n\r\n"
         parts.append(head.encode() + data.getvalue() + b"\r\n")
     path.write_bytes(b"".join(parts))
-    assert off_by(read_frames(path, NUM_FRAMES).frames) < 12
+    assert off_by(read_frames(path, SAMPLING).frames) < 12
 
 
 @pytest.mark.parametrize("suffix", ["webp", "gif", "png", "avif"])
@@ -252,7 +254,7 @@ def test_animations(suffix, tmp_path):
     images = [Image.fromarray(picture(number)) for number in range(NUM_FRAMES)]
     path = tmp_path / f"a.{suffix}"
     images[0].save(path, save_all=True, append_images=images[1:], duration=40)
-    clip = read_frames(path, NUM_FRAMES)
+    clip = read_frames(path, SAMPLING)
     assert off_by(clip.frames) < 20
     np.testing.assert_allclose(clip.times, np.arange(NUM_FRAMES) / FPS, atol=0.001)
     assert clip.duration == pytest.approx(NUM_FRAMES / FPS)
@@ -267,7 +269,7 @@ def test_half_an_animation_is_told(tmp_path):
     images[0].save(path, save_all=True, append_images=images[1:], duration=40)
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(VideoError, match=r"a\.webp: .*not all there"):
-        read_frames(path, NUM_FRAMES)
+        read_frames(path, SAMPLING)
 
 
 @pytest.mark.parametrize("suffix", ["webp", "gif", "png"])
@@ -277,7 +279,7 @@ def test_what_is_transparent_in_an_animation_is_white(suffix, tmp_path):
         image.putpixel((number, 0), (255, 0, 0, 255))
     path = tmp_path / f"a.{suffix}"
     images[0].save(path, save_all=True, append_images=images[1:], duration=40, disposal=2)
-    for frame in read_frames(path, 3).frames:
+    for frame in read_frames(path, SamplingOptions(3)).frames:
         assert frame[4:].min() > 250
 
 
@@ -309,7 +311,7 @@ def test_colours_by_every_matrix_and_range(matrix, full, tmp_path):
         frame.colorspace, frame.color_range = number, 1 + full
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    [frame] = read_frames(tmp_path / "a.mp4", 1).frames
+    [frame] = read_frames(tmp_path / "a.mp4", SamplingOptions(1)).frames
     assert np.abs(frame - picture(3).astype(float)).mean() < (25 if "constant" in matrix else 3)
 
 
@@ -353,7 +355,7 @@ SMALL, LARGE = (48, 64), (96, 128)
     ],
 )
 def test_the_stream_that_players_show(suffix, streams, tmp_path):
-    clip = read_frames(_streams(tmp_path / f"a.{suffix}", *streams), 4)
+    clip = read_frames(_streams(tmp_path / f"a.{suffix}", *streams), SamplingOptions(4))
     assert len(clip.frames) == 4
     assert abs(clip.frames.mean() - 200) < 8
 
@@ -367,14 +369,14 @@ def test_pictures_in_all_modes(mode, tmp_path):
         image = Image.fromarray(picture(3)).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
-    [frame] = read_frames(path, 1).frames
+    [frame] = read_frames(path, SamplingOptions(1)).frames
     expected = (grey if mode == "I;16" else image).convert("RGB")
     assert np.abs(frame - np.asarray(expected).astype(float)).mean() < 6
 
 
 def test_transparent_is_white(tmp_path):
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
-    assert read_frames(tmp_path / "a.png", 1).frames.min() == 255
+    assert read_frames(tmp_path / "a.png", SamplingOptions(1)).frames.min() == 255
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -384,7 +386,7 @@ def test_pictures_in_all_orientations(suffix, orientation, tmp_path):
     exif[0x0112] = orientation
     stored = picture(3)
     Image.fromarray(stored).save(tmp_path / f"a.{suffix}", exif=exif)
-    [frame] = read_frames(tmp_path / f"a.{suffix}", 1).frames
+    [frame] = read_frames(tmp_path / f"a.{suffix}", SamplingOptions(1)).frames
     shown = stored.swapaxes(0, 1) if orientation > 4 else stored
     if orientation in (3, 4, 7, 8):
         shown = shown[::-1]
@@ -398,7 +400,7 @@ def test_half_a_picture_is_told(tmp_path):
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(VideoError, match=r"a\.jpg.*not all there"):
-        read_frames(tmp_path / "a.jpg", 1)
+        read_frames(tmp_path / "a.jpg", SamplingOptions(1))
 
 
 @pytest.mark.parametrize("across", [1, -1])
@@ -414,13 +416,13 @@ def test_turned_and_mirrored_videos(across, down, aside, tmp_path):
     place = data.index(plain, data.index(b"tkhd"))
     path.write_bytes(data[:place] + matrix + data[place + 36 :])
     shown = picture(6).swapaxes(0, 1) if aside else picture(6)
-    frame = read_frames(path, NUM_FRAMES).frames[6]
+    frame = read_frames(path, SAMPLING).frames[6]
     assert np.abs(frame - shown[::down, ::across].astype(float)).mean() < 8
 
 
 def test_name_that_is_no_utf_8(tmp_path):
     path = write(tmp_path / "a.mp4", "libx264").rename(tmp_path / "caf\udce9.mp4")
-    assert off_by(read_frames(path, NUM_FRAMES).frames) < 8
+    assert off_by(read_frames(path, SAMPLING).frames) < 8
 
 
 def test_sound_only(tmp_path):
@@ -431,4 +433,4 @@ def test_sound_only(tmp_path):
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     with pytest.raises(VideoError, match="sound only"):
-        read_frames(tmp_path / "a.mp4", 1)
+        read_frames(tmp_path / "a.mp4", SamplingOptions(1))

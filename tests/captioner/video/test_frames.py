@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.video import (
     find_videos,
@@ -56,7 +57,7 @@ def _assert_near(found, expected, tolerance):
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mp4v"), ("a.avi", "MJPG")])
 def test_frames_lie_evenly_over_the_clip(name, codec, away, tmp_path):
-    clip = read_frames(write_clip(tmp_path / name, _numbered(40), 10, codec), 4)
+    clip = read_frames(write_clip(tmp_path / name, _numbered(40), 10, codec), SamplingOptions(4))
     numbers = numbers_of(clip.frames)
     _assert_near(numbers, [5, 15, 25, 35], 10 * away)
     assert clip.frames.shape == (4, 48, 64, 3)
@@ -80,7 +81,7 @@ def test_sampled_frames_are_read_again(away, tmp_path):
 def test_colours_are_rgb(tmp_path):
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 2] = 250  # OpenCV writes BGR
-    clip = read_frames(write_clip(tmp_path / "a.avi", [red] * 3, codec="MJPG"), 1)
+    clip = read_frames(write_clip(tmp_path / "a.avi", [red] * 3, codec="MJPG"), SamplingOptions(1))
     assert clip.frames[0, 20, 30, 0] > 200
     assert clip.frames[0, 20, 30, 1:].max() < 50
 
@@ -89,7 +90,7 @@ def test_frames_are_squashed_to_the_size_wanted(tmp_path):
     left_white = np.zeros((48, 64, 3), np.uint8)
     left_white[:, :32] = 255
     path = write_clip(tmp_path / "a.avi", [left_white] * 3, codec="MJPG")
-    frame = read_frames(path, 1, size=(20, 10)).frames[0]
+    frame = read_frames(path, SamplingOptions(1), size=(20, 10)).frames[0]
     assert frame.shape == (20, 10, 3)
     assert frame[:, :4].min() > 200
     assert frame[:, 6:].max() < 50
@@ -97,24 +98,26 @@ def test_frames_are_squashed_to_the_size_wanted(tmp_path):
 
 def test_stretch_of_a_clip(away, tmp_path):
     path = write_clip(tmp_path / "a.mp4", _numbered(40), 10)
-    clip = read_frames(path, 4, start=1.0, end=3.0)
+    clip = read_frames(path, SamplingOptions(4), start=1.0, end=3.0)
     numbers = numbers_of(clip.frames)
     _assert_near(numbers, [12, 17, 22, 27], 5 * away)
     np.testing.assert_allclose(clip.times, np.array(numbers) / 10, atol=1e-3)
     assert clip.duration == pytest.approx(2.0)
-    assert numbers_of(read_frames(path, 9, start=0.5, end=0.8).frames) == [5, 6, 7]
-    assert numbers_of(read_frames(path, 9, start=0.52, end=0.58).frames) == [5]
-    _assert_near(numbers_of(read_frames(path, 2, end=0.4).frames), [1, 3], 2 * away)
+    assert numbers_of(read_frames(path, SamplingOptions(9), start=0.5, end=0.8).frames) == [5, 6, 7]
+    assert numbers_of(read_frames(path, SamplingOptions(9), start=0.52, end=0.58).frames) == [5]
+    _assert_near(
+        numbers_of(read_frames(path, SamplingOptions(2), end=0.4).frames), [1, 3], 2 * away
+    )
 
 
 def test_stretch_that_reaches_past_the_end(away, tmp_path):
     path = write_clip(tmp_path / "a.mp4", _numbered(40), 10)
-    clip = read_frames(path, 9, start=3.75, end=99)
+    clip = read_frames(path, SamplingOptions(9), start=3.75, end=99)
     assert numbers_of(clip.frames) == [38, 39]
     assert clip.duration == pytest.approx(0.25)
-    assert numbers_of(read_frames(path, 9, start=3.95).frames) == [39]
+    assert numbers_of(read_frames(path, SamplingOptions(9), start=3.95).frames) == [39]
     with pytest.raises(VideoError, match=r"a\.mp4.*over after 4\.0 s"):
-        read_frames(path, 9, start=4.0, end=6.0)
+        read_frames(path, SamplingOptions(9), start=4.0, end=6.0)
 
 
 def test_looks_steadily(away, tmp_path):
@@ -141,29 +144,31 @@ def test_looks_on_where_packets_break_off(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.avi", _numbered(40), 10, "MJPG")
     samples = list(read_steadily(path, 0.5))
     assert numbers_of(np.stack([sample.frame for sample in samples])) == list(range(2, 40, 5))
-    assert numbers_of(read_frames(path, 4).frames) == [5, 15, 25, 35]
+    assert numbers_of(read_frames(path, SamplingOptions(4)).frames) == [5, 15, 25, 35]
 
 
 @pytest.mark.parametrize("gop", [1, 5, 20, 100])
 @pytest.mark.parametrize(("suffix", "codec"), [*CONTAINERS.items(), (".ts", "mpeg2video")])
 def test_both_ways_see_the_same(gop, suffix, codec, tmp_path, monkeypatch):
     path = encode(tmp_path / f"a{suffix}", codec, num_frames=100, gop=gop)
-    found = read_frames(path, 5)
-    fine = read_frames(path, 40)
+    found = read_frames(path, SamplingOptions(5))
+    fine = read_frames(path, SamplingOptions(40))
     monkeypatch.setattr("captioner.video.frames.Stream", _refuse)
-    straight = read_frames(path, 5)
+    straight = read_frames(path, SamplingOptions(5))
     assert numbers_of(straight.frames) == [10, 30, 50, 70, 90]
     _assert_near(numbers_of(found.frames), [10, 30, 50, 70, 90], 10)
     np.testing.assert_allclose(found.times * 10, numbers_of(found.frames), atol=0.1)
     assert found.duration == pytest.approx(straight.duration, abs=0.01)
-    _assert_near(numbers_of(fine.frames), numbers_of(read_frames(path, 40).frames), 1.25)
+    _assert_near(
+        numbers_of(fine.frames), numbers_of(read_frames(path, SamplingOptions(40)).frames), 1.25
+    )
 
 
 def test_no_more_is_decoded_than_pays(tmp_path):
     def decoded(gop, num_frames):
         path = encode(tmp_path / f"{gop}.mp4", "libx264", num_frames=100, gop=gop)
         with Stream(str(path)) as stream:
-            chosen = stream.timeline.choose(num_frames)
+            chosen = stream.timeline.choose(SamplingOptions(num_frames))
             near = stream.near(chosen, stream.timeline.duration / num_frames / 2)
             return sum(1 for _ in stream._decode(stream._packets[near])), near.tolist()
 
@@ -182,9 +187,9 @@ def test_turned_alike(quarters, tmp_path, monkeypatch):
     corner[:24, :32] = 255
     path = write_clip(tmp_path / "a.mp4", [corner] * 3)
     turn(path, quarters)
-    [by_packets] = read_frames(path, 1).frames
+    [by_packets] = read_frames(path, SamplingOptions(1)).frames
     monkeypatch.setattr("captioner.video.frames.Stream", _refuse)
-    np.testing.assert_array_equal(read_frames(path, 1).frames[0], by_packets)
+    np.testing.assert_array_equal(read_frames(path, SamplingOptions(1)).frames[0], by_packets)
     upright = np.rot90(by_packets, quarters)
     assert upright.shape == corner.shape
     assert upright[:20, :28].min() > 200
@@ -192,9 +197,9 @@ def test_turned_alike(quarters, tmp_path, monkeypatch):
 
 
 def test_fewer_frames_than_wanted(away, tmp_path):
-    clip = read_frames(write_clip(tmp_path / "a.mp4", _numbered(3)), 8)
+    clip = read_frames(write_clip(tmp_path / "a.mp4", _numbered(3)), SamplingOptions(8))
     assert numbers_of(clip.frames) == [0, 1, 2]
-    clip = read_frames(write_clip(tmp_path / "b.mp4", _numbered(1)), 8)
+    clip = read_frames(write_clip(tmp_path / "b.mp4", _numbered(1)), SamplingOptions(8))
     assert numbers_of(clip.frames) == [0]
     assert clip.times == [0]
 
@@ -203,7 +208,7 @@ def test_variable_frame_rate_is_sampled_by_time(away, tmp_path):
     path = write_clip(tmp_path / "a.mp4", _numbered(22))
     # Ten frames in the first second, then twelve of a second each.
     make_frame_rate_variable(path, [100] * 10 + [1000] * 12)
-    clip = read_frames(path, 13)
+    clip = read_frames(path, SamplingOptions(13))
     first, *others = numbers_of(clip.frames)
     _assert_near([first], [5], 10 * away)
     assert others == list(range(10, 22))
@@ -217,7 +222,7 @@ def test_truncated_file_gives_the_frames_that_exist(away, tmp_path):
     cut = tmp_path / "cut.avi"
     cut.write_bytes(data[: len(data) * 2 // 3])
     promised = cv2.VideoCapture(str(cut)).get(cv2.CAP_PROP_FRAME_COUNT)
-    clip = read_frames(cut, 4)
+    clip = read_frames(cut, SamplingOptions(4))
     numbers = numbers_of(clip.frames)
     assert len(numbers) == 4
     assert numbers == sorted(set(numbers))
@@ -232,7 +237,7 @@ def test_rotated_phone_video(away, tmp_path):
     top_white[:24] = 255
     path = write_clip(tmp_path / "a.mp4", [top_white] * 3)
     turn(path)
-    frame = read_frames(path, 1).frames[0]
+    frame = read_frames(path, SamplingOptions(1)).frames[0]
     assert frame.shape == (64, 48, 3)
     assert frame[:, 28:].min() > 200  # the top is on the right now
     assert frame[:, :20].max() < 50
@@ -240,10 +245,12 @@ def test_rotated_phone_video(away, tmp_path):
 
 def test_animated_gif(tmp_path):
     frames = [numbered_frame(number * 10) for number in range(4)]
-    clip = read_frames(write_gif(tmp_path / "a.gif", frames, [100, 100, 100, 700]), 2)
+    clip = read_frames(
+        write_gif(tmp_path / "a.gif", frames, [100, 100, 100, 700]), SamplingOptions(2)
+    )
     assert len(clip.frames) == 2
     assert numbers_of(clip.frames)[1] == 30
-    clip = read_frames(tmp_path / "a.gif", 8)
+    clip = read_frames(tmp_path / "a.gif", SamplingOptions(8))
     assert numbers_of(clip.frames) == [0, 10, 20, 30]
 
 
@@ -251,7 +258,7 @@ def test_animated_gif(tmp_path):
 def test_still_picture_is_a_clip_of_one_frame(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), numbered_frame(30))
-    clip = read_frames(path, 8)
+    clip = read_frames(path, SamplingOptions(8))
     assert numbers_of(clip.frames) == [30]
     assert clip.duration == 0
     np.testing.assert_array_equal(clip.times, [0])
@@ -263,7 +270,7 @@ def test_picture_turned_by_exif(tmp_path):
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), top_white)
     add_exif_orientation(path, 6)
-    frame = read_frames(path, 1).frames[0]
+    frame = read_frames(path, SamplingOptions(1)).frames[0]
     assert frame.shape == (64, 48, 3)
     assert frame[:, 28:].min() > 200
 
@@ -307,23 +314,22 @@ def test_no_video(make, message, tmp_path):
     path = tmp_path / "clip.mp4"
     make(path)
     with pytest.raises(VideoError, match=rf"clip\.mp4.*{message}"):
-        read_frames(path, 4)
+        read_frames(path, SamplingOptions(4))
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        (0,),
-        (4, (0, 5)),
-        (4, (5,)),
-        (4, None, -1.0),
-        (4, None, 2.0, 2.0),
-        (4, None, float("nan")),
+        ((0, 5),),
+        ((5,),),
+        (None, -1.0),
+        (None, 2.0, 2.0),
+        (None, float("nan")),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, tmp_path):
     with pytest.raises(ValueError, match="expected"):
-        read_frames(tmp_path / "a.mp4", *arguments)
+        read_frames(tmp_path / "a.mp4", SamplingOptions(4), *arguments)
 
 
 def test_decoders_do_not_chatter(tmp_path):
@@ -334,10 +340,11 @@ def test_decoders_do_not_chatter(tmp_path):
     picture.write_bytes(picture.read_bytes()[:700])
     code = (
         "import sys\n"
+        "from captioner.config import SamplingOptions\n"
         "from captioner.errors import VideoError\n"
         "from captioner.video import read_frames\n"
         "for path in sys.argv[1:]:\n"
-        "    try: read_frames(path, 4)\n"
+        "    try: read_frames(path, SamplingOptions(4))\n"
         "    except VideoError: pass\n"
     )
     paths = [tmp_path / "cut.mp4", tmp_path / "noise.mp4", picture]

@@ -14,6 +14,7 @@ import pytest
 
 from captioner.batch import caption_files
 from captioner.caption import Failure
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.video import read_frames
 from captioner.video.pyav import OPTIONS
@@ -33,7 +34,7 @@ def clip(tmp_path):
 
 
 def _read(reader, path, num_frames=3, **options):
-    [part] = reader.read(Request(str(path), num_frames, **options))
+    [part] = reader.read(Request(str(path), SamplingOptions(num_frames), **options))
     return part
 
 
@@ -41,7 +42,7 @@ def test_reads_as_in_this_process(clip):
     with Reader() as reader:
         for _ in range(2):
             found = _read(reader, clip, size=(20, 30), start=0.2, end=0.9)
-            expected = read_frames(clip, 3, (20, 30), 0.2, 0.9)
+            expected = read_frames(clip, SamplingOptions(3), (20, 30), 0.2, 0.9)
             np.testing.assert_array_equal(found.frames, expected.frames)
             np.testing.assert_array_equal(found.times, expected.times)
             assert found.duration == expected.duration
@@ -83,7 +84,7 @@ def test_time_limit(clip, long_clip):
 def test_time_limit_of_segments_starts_anew_with_each(long_clip):
     with Reader(ReadingLimits(seconds=1)) as reader:
         parts = []
-        for part in reader.read(Request(str(long_clip), 4, (32, 32), segments=20)):
+        for part in reader.read(Request(str(long_clip), SamplingOptions(4), (32, 32), segments=20)):
             parts.append(part)
             time.sleep(0.6)  # of ours, not of the child
         assert parts[-1].end == pytest.approx(60, abs=0.1)
@@ -120,7 +121,7 @@ def test_crash_costs_one_video(clip, long_clip):
         reader.start()
         pid = reader._process.pid
         threading.Timer(0.5, os.kill, (pid, signal.SIGSEGV)).start()
-        parts = reader.read(Request(str(long_clip), 300, (32, 32), segments=0.2))
+        parts = reader.read(Request(str(long_clip), SamplingOptions(300), (32, 32), segments=0.2))
         slowly = (time.sleep(0.1) for _ in parts)
         with pytest.raises(VideoError, match=r"long\.avi: its decoder crashed"):
             list(slowly)
@@ -214,7 +215,7 @@ def test_leads_nowhere(name, make, clip, tmp_path):
 def test_names_are_no_protocols(clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VideoError, match="No such file"):
-        read_frames("concat:good.mp4|good.mp4", 3)
+        read_frames("concat:good.mp4|good.mp4", SamplingOptions(3))
 
 
 def test_decoders_open_nothing_but_files(clip):
@@ -232,7 +233,7 @@ def test_damaged_files_get_a_row_each_in_time(tmp_path):
         for gop in (1, 6)
     ]
     for _, path in whole:
-        assert len(read_frames(path, 4).frames) == 4
+        assert len(read_frames(path, SamplingOptions(4)).frames) == 4
     contents = [(suffix, path.read_bytes()) for suffix, path in whole]
     paths = []
     for number in range(NUM_DAMAGED):

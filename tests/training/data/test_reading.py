@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from captioner.config import SamplingOptions
 from captioner.errors import DatasetError, VideoError
 from training.data.manifest import LabelledClip
 from training.data.reading import read_clip, readable
@@ -23,21 +24,21 @@ def _clip(folder, shades, captions=("One.",)):
 )
 def test_frames_in_the_middle_of_equal_stretches_are_taken(num_frames, expected, tmp_path):
     clip = _clip(tmp_path / "clip", range(10, 80, 10))
-    frames = read_clip(clip, num_frames)
+    frames = read_clip(clip, SamplingOptions(num_frames))
     assert frames[:, 0, 0, 0].tolist() == list(expected)
     assert frames.shape[2:] == (12, 3)  # as high as the first that was taken
-    assert read_clip(clip, num_frames, (4, 5)).shape == (len(expected), 4, 5, 3)
+    assert read_clip(clip, SamplingOptions(num_frames), (4, 5)).shape == (len(expected), 4, 5, 3)
 
 
 def test_what_cannot_be_read_is_left_out_and_told(tmp_path, capsys):
     whole, torn = _clip(tmp_path / "whole", [10, 20, 30]), _clip(tmp_path / "torn", [40, 50, 60])
     torn.frames[1].unlink()
     with pytest.raises(VideoError, match=r"1\.png: No such file"):
-        read_clip(torn, 1)
+        read_clip(torn, SamplingOptions(1))
     unreadable = []
 
     def read(clip):
-        return read_clip(clip, 1)
+        return read_clip(clip, SamplingOptions(1))
 
     [(clip, frames)] = readable(read, [torn, whole], unreadable=unreadable)
     assert clip == whole

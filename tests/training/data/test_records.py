@@ -155,7 +155,9 @@ def test_records_hold_the_features_of_their_clip(records, labelled, tiny_cnn, vo
     for inputs, _ in _batches(read_records(records, vocabulary, batch_size=1)):
         clip = int(inputs["clip"][0])
         if clip < 4 and clip not in seen:  # its views come after it
-            frames = read_frames(labelled[clip].path, 3, backbone.input_size).frames
+            frames = read_frames(
+                labelled[clip].path, SamplingOptions(3), backbone.input_size
+            ).frames
             expected = backbone(frames)
             np.testing.assert_allclose(inputs["features"][0], expected, atol=2e-3, rtol=2e-3)
             seen.add(clip)
@@ -281,7 +283,7 @@ def test_stretches_of_a_clip_have_features_of_their_own(labelled, tmp_path):
         for inputs, _ in _batches(read_records(records, Vocabulary.build(["a red ball"]), 1))
     )
     for features, clip in ((early, clips[0]), (late, clips[1])):
-        frames = read_frames(clip.path, 3, (8, 8), clip.start, clip.end).frames
+        frames = read_frames(clip.path, SamplingOptions(3), (8, 8), clip.start, clip.end).frames
         np.testing.assert_allclose(features, frames.mean((1, 2)), rtol=1e-3)
 
 
