@@ -158,6 +158,8 @@ def make_preview(video):
 
 
 def _send(path, media_type, name, etag):
+    if not path.exists():  # it lay in a watched folder
+        raise not_found("file")
     answer = send_file(
         path.resolve(),
         mimetype=media_type,

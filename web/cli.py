@@ -35,6 +35,8 @@ def add_serve(commands):
         help="of a proxy to believe (default: one on this machine); repeatable")  # fmt: skip
     add("--port", type=int, help="default: 8080")
     add("--data", type=Path, metavar="DIR", help="where all is kept")
+    add("--watch", action="append", type=_folder, metavar="DIR",
+        help="caption what lies or appears in this folder, where it lies; repeatable")  # fmt: skip
     add("--model", metavar="NAME_OR_DIR", help="a model to use from now on")
     add("--label-model", metavar="DIR", help="of captioner moments train: label moments too")
     add("--token", help=f"what has to be told to be let in (default: ${TOKEN})")
@@ -77,7 +79,7 @@ def _serve(args) -> int:
 
     names = {field.name for field in fields(WebConfig)} & set(vars(args))
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    given |= {name: tuple(given[name]) for name in ("names", "proxies") if name in given}
+    given |= {name: tuple(given[name]) for name in ("names", "proxies", "watch") if name in given}
     given.setdefault("token", os.environ.get(TOKEN) or None)
     try:
         config = WebConfig(**given)
@@ -128,6 +130,13 @@ def _upload(args) -> int:
             told = f"{captioned} captioned, {failed} failed, {before} done before"
             print(f"captioner: {told}", file=sys.stderr)
     return SOME_FAILED if failed else ALL_GOOD
+
+
+def _folder(text: str) -> str:
+    """The absolute path of a folder, as it is named: links stay links."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return os.path.abspath(text)
 
 
 def _bytes(text: str) -> int:

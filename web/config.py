@@ -29,6 +29,8 @@ class WebConfig:
         port: likewise; 0 takes a free one.
         names: what the page may be called besides this machine's own names, by a proxy in front.
         proxies: addresses of proxies whose word on a visitor is taken.
+        watch: folders on this machine; what appears in them is captioned where it lies.
+        watch_seconds: between two looks into them.
         token: what has to be told to be let in; None lets everyone in, on this machine only.
         max_size: of one video, bytes.
         max_piece: of one piece of an upload, bytes.
@@ -56,6 +58,8 @@ class WebConfig:
     port: int = 8080
     names: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    watch: tuple[str, ...] = ()
+    watch_seconds: float = 5.0
     token: str | None = field(default=None, repr=False)
     max_size: int = 4 * 10**9
     max_piece: int = 8 * 2**20

@@ -1,9 +1,11 @@
 """What the API tells and the pages show of a video and of a model."""
 
 import json
+import os
 import sqlite3
 
 from .store import history, jobs, models, moments, previews, videos
+from .store.videos import printable
 
 
 def video(db: sqlite3.Connection, video: str) -> dict:
@@ -22,6 +24,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
         | videos.looked_at(db, video)
         | {
             "corrected": row["corrected"] is not None,
+            "path": row["path"] and printable(os.fsdecode(row["path"])),
             "sentences": sentences,
             "labelling": moments.read(db, video),
             "undo": history.last(db, video),

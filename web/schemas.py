@@ -132,6 +132,7 @@ class VideoSchema(Schema):
     sentence = _text("What happens in it", allow_none=True)
     corrected = fields.Boolean(metadata={"description": "Whether a person changed the sentence"})
     error = _text("Why there is no sentence", allow_none=True)
+    missing = _number("Since when a watched file is not there, seconds since 1970", allow_none=True)
     queue_place = fields.Integer(
         allow_none=True, metadata={"description": "How many come before it"}
     )
@@ -192,6 +193,7 @@ class VideoDetails(VideoSchema):
         metadata={"description": "The last change of its sentences that can be undone"},
     )
     preview = fields.Nested(PreviewSchema)
+    path = _text("On the server, of a file in a watched folder", allow_none=True)
 
 
 class Filter(Schema):

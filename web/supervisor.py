@@ -1,4 +1,4 @@
-"""What runs beside the page: keeps a worker alive and in time, teaches, cleans up."""
+"""What runs beside the page: keeps a worker alive and in time, teaches, cleans, watches folders."""
 
 import logging
 import subprocess
@@ -10,6 +10,7 @@ from contextlib import closing
 from .config import WebConfig
 from .store import database, jobs, videos
 from .teaching import COMMANDS, Commands, Teacher
+from .watch import Watcher
 from .worker import to_line
 
 WORKER = (sys.executable, "-m", "web.worker")
@@ -40,6 +41,7 @@ class Supervisor:
                 (self._keep_working, 0.0),
                 (self.teacher.step, _TICK),
                 (self._clean, _CLEAN_EVERY),
+                (Watcher(config, self.stopped).step, config.watch_seconds),
             )
         ]
 

@@ -105,6 +105,9 @@ class Worker:
         if job is None:
             return False
         number, video, task = job
+        if not videos.path_of(self.config, video).exists():
+            jobs.fail(self.db, number, "Its file is not there any more.")
+            return True
         try:
             if task == jobs.LABEL:
                 is_wanted = self._label(number, video)
@@ -234,7 +237,7 @@ def main(load: Callable = load_captioner, load_labeller: Callable = load_labelle
     config = WebConfig(
         **given
         | {"data": Path(given["data"])}
-        | {name: tuple(given[name]) for name in ("names", "proxies")}
+        | {name: tuple(given[name]) for name in ("names", "proxies", "watch")}
     )
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

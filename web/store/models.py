@@ -122,7 +122,7 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
             {
-                "video": str(path_of(config, label["video"]).resolve()),
+                "video": str(path_of(config, label["video"]).absolute()),
                 "captions": [label["text"]],
                 "split": "val" if label["held_out"] else "train",
             }

@@ -82,15 +82,30 @@ CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
 
 DROP VIEW IF EXISTS library;
 CREATE VIEW library AS
-    SELECT videos.id, name, size, received, media_type, videos.created, duration, model,
+    SELECT videos.id, name, videos.size, received, media_type, videos.created, duration, model,
         caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
         jobs.number AS job, jobs.error, jobs.started,
-        CASE WHEN received < size THEN 'uploading' ELSE jobs.state END AS state,
-        sentences.text AS sentence, sentences.original, sentences.corrected, arranged
+        CASE WHEN received < videos.size THEN 'uploading' ELSE jobs.state END AS state,
+        sentences.text AS sentence, sentences.original, sentences.corrected, arranged,
+        watched.path, watched.missing
     FROM videos
+    LEFT JOIN watched ON watched.video = videos.id
     LEFT JOIN jobs ON jobs.number = (
         SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'caption')
     LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0;
+
+-- Files in watched folders; of each path at most one is there.
+CREATE TABLE IF NOT EXISTS watched (
+    number INTEGER PRIMARY KEY,
+    path BLOB NOT NULL,                -- absolute
+    video TEXT UNIQUE REFERENCES videos ON DELETE SET NULL,  -- NULL: none, or not wanted
+    size INTEGER NOT NULL,             -- bytes
+    modified INTEGER NOT NULL,         -- nanoseconds since 1970
+    digest TEXT NOT NULL,              -- of its content
+    missing REAL                       -- since when it is not there
+);
+CREATE UNIQUE INDEX IF NOT EXISTS watched_by_path ON watched (path) WHERE missing IS NULL;
+CREATE INDEX IF NOT EXISTS watched_by_digest ON watched (digest);
 
 -- Small copies, which browsers play, of videos that they do not.
 CREATE TABLE IF NOT EXISTS previews (
@@ -167,6 +182,12 @@ END;
 DROP TRIGGER IF EXISTS sentence_corrected;
 CREATE TRIGGER sentence_corrected AFTER UPDATE OF text ON sentences BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', new.video, 'corrected');
+END;
+DROP TRIGGER IF EXISTS file_watched;
+CREATE TRIGGER file_watched AFTER UPDATE OF missing ON watched
+    WHEN new.video IS NOT NULL AND old.missing IS NOT new.missing BEGIN
+    INSERT INTO events (topic, subject, state)
+    VALUES ('video', new.video, iif(new.missing IS NULL, 'back', 'missing'));
 END;
 DROP TRIGGER IF EXISTS model_changed;
 CREATE TRIGGER model_changed AFTER UPDATE OF state ON models BEGIN

@@ -92,7 +92,9 @@ def append(
         Refusal: 404; 409 if `offset` is not how much there is; 413 if it is more than was
             announced; 415 if it is no video; 507 if the disk is full.
     """
-    read(db, video)  # what the database does not know never becomes a path
+    # What the database does not know never becomes a path; and what is not ours is not written to.
+    if read(db, video)["path"]:
+        raise Refusal(409, "wrong_state", "This is a file in a watched folder.")
     with path_of(config, video).open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one piece of a video at a time
         row = read(db, video)

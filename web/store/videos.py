@@ -26,17 +26,21 @@ ORDERS = {
     "shortest": "duration IS NULL, duration",
 }
 UNFINISHED_DAYS = 7
-# What may be deleted when room or time is up: here as a whole, and corrected by nobody.
-MAY_GO = (
-    "received = size AND arranged IS NULL AND NOT EXISTS (SELECT 1 FROM sentences "
+# What nobody has worked on.
+UNTOUCHED = (
+    "arranged IS NULL AND NOT EXISTS (SELECT 1 FROM sentences "
     "WHERE video = videos.id AND corrected IS NOT NULL)"
 )
+# Whose file lies in the data folder, and not in one that is watched.
+_OURS = "NOT EXISTS (SELECT 1 FROM watched WHERE video = videos.id)"
+# What may be deleted when room or time is up: ours, here as a whole, and corrected by nobody.
+MAY_GO = f"received = size AND {UNTOUCHED} AND {_OURS}"
 # How many bytes a video takes.
 WITH_PREVIEW = "size + ifnull((SELECT size FROM previews WHERE video = videos.id), 0)"
 
 
 def path_of(config: WebConfig, video: str) -> Path:
-    """Where the bytes of a video lie; `video` is an id that the database knows."""
+    """Where the bytes of a video lie, or a link to them; `video` is an id that is known."""
     return config.data / "videos" / video
 
 
@@ -63,7 +67,7 @@ def taken_bytes(db: sqlite3.Connection) -> int:
 def _bytes_of(db, column):
     return db.execute(
         f"SELECT coalesce(sum({column}), 0) + (SELECT coalesce(sum(size), 0) FROM previews) "
-        "FROM videos"
+        f"FROM videos WHERE {_OURS}"
     ).fetchone()[0]
 
 
@@ -308,7 +312,7 @@ def _sweep(db, config, now):
         path for name in ("videos", "previews", "frames") for path in (config.data / name).iterdir()
     ]
     for path in found:
-        if path.name not in known and path.stat().st_mtime < now - 3600:
+        if path.name not in known and path.lstat().st_mtime < now - 3600:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
