@@ -372,22 +372,6 @@ def recaption():
     return {"count": jobs.retry_all(get_db())}
 
 
-@blueprint.route("/queue/cancel", methods=["POST"])
-@blueprint.response(200, schemas.Count)
-@errors()
-def cancel_all():
-    """Take all videos out of the queue that wait for a caption"""
-    return {"count": jobs.cancel_all(get_db())}
-
-
-@blueprint.route("/queue/retry", methods=["POST"])
-@blueprint.response(200, schemas.Count)
-@errors()
-def retry_failed():
-    """Caption all videos again that could not be captioned"""
-    return {"count": jobs.retry_failed(get_db())}
-
-
 @blueprint.route("/relabel", methods=["POST"])
 @blueprint.response(200, schemas.Count)
 @errors(409)

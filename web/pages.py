@@ -93,6 +93,7 @@ def video(video):
         label_kinds=LABEL_KINDS.items(),
         left=len(videos.to_correct(get_db())) if "correct" in request.args else None,
         can_label=config().label_model and moments.has_moments(get_db(), video),
+        paused=jobs.is_paused(get_db()),
         can_ask=constraints.can_be_asked(),
     )
 

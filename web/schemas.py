@@ -335,3 +335,14 @@ class Count(Schema):
     """How many."""
 
     count = fields.Integer(required=True)
+
+
+class Queue(Schema):
+    """The queue of captions since it was last empty."""
+
+    done = fields.Integer(metadata={"description": "Videos that are through, captioned or failed"})
+    total = fields.Integer(metadata={"description": "All, without those that were cancelled"})
+    open = fields.Integer(metadata={"description": "Those that wait or are worked on"})
+    failed = fields.Integer(metadata={"description": "Of the whole library"})
+    minutes = _number("Until it is empty; null: nobody knows", allow_none=True)
+    paused = fields.Boolean()

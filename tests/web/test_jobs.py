@@ -1,4 +1,5 @@
 import re
+from contextlib import closing
 
 import pytest
 
@@ -168,10 +169,10 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path, clips, send, monkeypa
 def test_the_whole_queue(client, send, clips, config):
     ids = [send(clips["red"], f"{number}.avi").json["id"] for number in range(3)]
     page = lambda: client.application.test_client().get("/").get_data(as_text=True)  # noqa: E731
-    assert "3 videos to caption</span>" in page()
+    assert "0 of 3 captioned</span>" in page()
     assert client.post("/api/v1/queue/cancel").json == {"count": 3}
     assert client.get(f"/api/v1/videos/{ids[0]}").json["state"] == "cancelled"
-    assert "to caption" not in page()
+    assert "of 3 captioned" not in page()
     broken = send(b"\0\0\0\x20ftypisom" + bytes(300), "broken.mp4").json["id"]
     client.post(f"/api/v1/videos/{ids[0]}/retry")
     work(config)
@@ -179,4 +180,32 @@ def test_the_whole_queue(client, send, clips, config):
     assert client.post("/api/v1/queue/retry").json == {"count": 1}
     assert client.get(f"/api/v1/videos/{broken}").json["state"] == "waiting"
     client.post(f"/api/v1/videos/{ids[0]}/retry")
-    assert "2 videos to caption, less than a minute</span>" in page()
+    assert "0 of 2 captioned, less than a minute left</span>" in page()
+    # Those that come meanwhile belong to it, until it is empty.
+    send(clips["red"])
+    work(config)
+    assert client.get("/api/v1/queue").json == {
+        "done": 3, "total": 3, "open": 0, "failed": 1, "paused": False, "minutes": 0,
+    }  # fmt: skip
+    send(clips["red"])
+    assert client.get("/api/v1/queue").json["total"] == 1
+
+
+def test_a_pause_outlasts_a_restart(client, send, clips, config):
+    last = client.get("/api/v1/events").json["last"]
+    assert client.post("/api/v1/queue/pause").json["paused"]
+    video = send(clips["red"]).json["id"]
+    again = create_app(config)
+    work(config)
+    assert client.get(f"/api/v1/videos/{video}").json["state"] == "waiting"
+    assert "0 of 1 captioned" in again.test_client().get("/").get_data(as_text=True)
+    page = again.test_client().get(f"/videos/{video}").get_data(as_text=True)
+    assert "The queue is paused." in page
+    with closing(database.connect(config.data)) as db:
+        db.execute("UPDATE jobs SET created = created - 100")
+        assert jobs.waiting(db) == (1, None)  # nothing is overdue
+    assert not client.post("/api/v1/queue/resume").json["paused"]
+    work(config)
+    assert client.get(f"/api/v1/videos/{video}").json["state"] == "done"
+    news = client.get(f"/api/v1/events?after={last}").json["events"]
+    assert [e["state"] for e in news if e["topic"] == "queue"] == ["paused", "running"]

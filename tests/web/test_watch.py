@@ -181,7 +181,7 @@ def test_three_hundred_at_once(folder, clips, look, client):
         (folder / f"{number}.webm").write_bytes(clips["red"] + bytes(number))
     look(is_worked=False)
     assert client.get("/api/v1/videos?state=waiting").json["total"] == 300
-    assert "300 videos to caption" in _page(client, "/")
+    assert "0 of 300 captioned" in _page(client, "/")
 
 
 def test_the_folder_has_to_be_there(folder, capsys, monkeypatch):

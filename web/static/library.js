@@ -32,6 +32,7 @@ function add(file) {
   if (file.size > limit) { refuse('This file is too large. Cut or convert it first.'); return; }
   const upload = new Upload(file, Number(drop.dataset.piece), (share, state, message, code) => {
     bar.value = share || 0;
+    row.classList.toggle('queued', state === 'queued');
     status.textContent = {
       queued: 'Waiting', sending: `${Math.floor(100 * share)} %`, waiting: message, done: 'Uploaded',
     }[state] || '';
@@ -47,6 +48,19 @@ function add(file) {
   button.onclick = () => attempt(() => upload.cancel());
   enqueue(upload);
 }
+
+// Of hundreds of files few rows are shown, and how many are still to come.
+const uploading = document.getElementById('uploading');
+const unfinished = () => [...uploads.children].filter((row) => row.querySelector('progress:not([hidden])'));
+new MutationObserver(() => {
+  const left = unfinished().length;
+  uploading.hidden = left < 4;
+  uploading.firstChild.textContent = `${left} files to upload`;
+}).observe(uploads, { childList: true });
+uploading.addEventListener('click', (event) => {
+  // The last first, so that none begins that is about to be cancelled.
+  if (event.target.matches('button')) unfinished().reverse().forEach((row) => row.querySelector('button').click());
+});
 
 // A file that was dropped, or what is in a folder and in those within it; of a folder's files only
 // those that look like videos or pictures, for nobody chose the others.

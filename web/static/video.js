@@ -438,7 +438,7 @@ if (isSeries && find('#edit')) {
   }
 }
 listen((topic, subject, state) => {
-  if (topic === 'model' || subject !== video) return;
+  if (topic === 'model' || (topic !== 'queue' && subject !== video)) return;
   if (topic === 'video' && state === 'deleted') location.assign(`${root}/`);
   else update();
 });

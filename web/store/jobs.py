@@ -81,11 +81,12 @@ def claim(db: sqlite3.Connection, task: str | None = None) -> sqlite3.Row | None
         task: takes only a job of this one.
 
     Returns:
-        None if none waits.
+        None if none waits, or the queue is paused.
     """
     row = db.execute(
         "UPDATE jobs SET state = 'working', attempts = attempts + 1, started = :now "
         "WHERE number = (SELECT number FROM jobs WHERE state = 'waiting' "
+        "AND (SELECT paused IS NULL FROM queue) "
         f"AND (:task IS NULL OR task = :task) ORDER BY {_IN_ORDER}, number LIMIT 1) "
         "RETURNING number, video, task",
         {"now": time.time(), "task": task},
@@ -241,30 +242,47 @@ def counts(db: sqlite3.Connection) -> list[sqlite3.Row]:
 def waiting(db: sqlite3.Connection) -> tuple[int, float | None]:
     """How many jobs wait, and how long the first has waited while nothing is done, seconds.
 
-    The latter is None while a job is worked on, and where none waits.
+    The latter is None while a job is worked on, where none waits, and of a queue that is paused.
     """
-    count, oldest, working = db.execute(
+    count, oldest, is_right = db.execute(
         "SELECT count(*), min(created), EXISTS (SELECT 1 FROM jobs WHERE state = 'working') "
-        "FROM jobs WHERE state = 'waiting'"
+        "OR (SELECT paused IS NOT NULL FROM queue) FROM jobs WHERE state = 'waiting'"
     ).fetchone()
-    return count, time.time() - oldest if count and not working else None
+    return count, time.time() - oldest if count and not is_right else None
 
 
 def queue(db: sqlite3.Connection) -> dict:
-    """How the queue of captions is: `open` and `failed` videos, and `minutes` it will take.
+    """How the queue of captions is, since it was last empty.
 
-    The latter goes by the last 20 that were done; None where none was.
+    Returns:
+        `done` of `total` videos, `open` ones, whether it is `paused`, how many videos of the
+        library `failed`, and the `minutes` that it will take by the last 20 that were done; None
+        where none was.
     """
-    [still_open] = db.execute(
-        "SELECT count(*) FROM jobs WHERE task = 'caption' AND state IN ('waiting', 'working')"
+    row = db.execute(
+        "SELECT paused IS NOT NULL AS paused, count(number) AS total, "
+        "coalesce(sum(state IN ('waiting', 'working')), 0) AS open, "
+        "(SELECT count(*) FROM library WHERE state = 'failed') AS failed, "
+        "(SELECT avg(finished - started) FROM (SELECT finished, started FROM jobs "
+        "WHERE task = 'caption' AND state = 'done' ORDER BY number DESC LIMIT 20)) AS seconds "
+        "FROM queue LEFT JOIN jobs ON number >= first AND task = 'caption' AND state <> 'cancelled'"
     ).fetchone()
-    [failed] = db.execute("SELECT count(*) FROM library WHERE state = 'failed'").fetchone()
-    [seconds] = db.execute(
-        "SELECT avg(finished - started) FROM (SELECT finished, started FROM jobs "
-        "WHERE task = 'caption' AND state = 'done' ORDER BY number DESC LIMIT 20)"
-    ).fetchone()
-    minutes = None if seconds is None else still_open * seconds / 60
-    return {"open": still_open, "failed": failed, "minutes": minutes}
+    minutes = None if row["seconds"] is None else row["open"] * row["seconds"] / 60
+    return dict(row) | {
+        "paused": bool(row["paused"]),
+        "done": row["total"] - row["open"],
+        "minutes": minutes,
+    }
+
+
+def is_paused(db: sqlite3.Connection) -> bool:
+    """Whether the queue is paused."""
+    return bool(db.execute("SELECT paused IS NOT NULL FROM queue").fetchone()[0])
+
+
+def pause(db: sqlite3.Connection, is_paused: bool) -> None:
+    """Begins nothing more, or goes on; what is being done is done to its end."""
+    db.execute("UPDATE queue SET paused = ?", (time.time() if is_paused else None,))
 
 
 def cancel_all(db: sqlite3.Connection) -> int:

@@ -74,6 +74,18 @@ CREATE TABLE IF NOT EXISTS jobs (
     finished REAL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
+-- Where the present batch of captions begins: at the first job since the queue was last empty.
+CREATE TABLE IF NOT EXISTS queue (
+    first INTEGER NOT NULL,
+    paused REAL                        -- since when nothing is begun
+);
+INSERT INTO queue SELECT 0, NULL WHERE NOT EXISTS (SELECT 1 FROM queue);
+DROP TRIGGER IF EXISTS batch_begun;
+CREATE TRIGGER batch_begun AFTER INSERT ON jobs WHEN new.task = 'caption' AND NOT EXISTS (
+    SELECT 1 FROM jobs WHERE task = 'caption' AND state IN ('waiting', 'working')
+        AND number < new.number) BEGIN
+    UPDATE queue SET first = new.number;
+END;
 -- No video waits twice for the same, whatever is clicked how often.
 DROP INDEX IF EXISTS one_open_job;
 CREATE UNIQUE INDEX one_open_job ON jobs (video, task)
@@ -161,8 +173,8 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- What browsers are told as it happens.
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    topic TEXT NOT NULL,               -- video, model; label or preview, of a video
-    subject TEXT NOT NULL,             -- its id
+    topic TEXT NOT NULL,               -- video, model, queue; label or preview, of a video
+    subject TEXT NOT NULL,             -- its id; "all" of the queue
     state TEXT NOT NULL
 );
 DROP TRIGGER IF EXISTS job_added;
@@ -182,6 +194,12 @@ END;
 DROP TRIGGER IF EXISTS sentence_corrected;
 CREATE TRIGGER sentence_corrected AFTER UPDATE OF text ON sentences BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', new.video, 'corrected');
+END;
+DROP TRIGGER IF EXISTS queue_paused;
+CREATE TRIGGER queue_paused AFTER UPDATE OF paused ON queue
+    WHEN (old.paused IS NULL) <> (new.paused IS NULL) BEGIN
+    INSERT INTO events (topic, subject, state)
+    VALUES ('queue', 'all', iif(new.paused IS NULL, 'running', 'paused'));
 END;
 DROP TRIGGER IF EXISTS file_watched;
 CREATE TRIGGER file_watched AFTER UPDATE OF missing ON watched
