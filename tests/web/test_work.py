@@ -388,7 +388,74 @@ def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api
     keys(Keys.ARROW_RIGHT)
     person.wait(f"{PLAYER}.currentTime > {before + 1}")
     keys("e")
+    # The player obeys where one types, too.
+    def control(key):
+        chain = ActionChains(person.browser).key_down(Keys.CONTROL).send_keys(key)
+        chain.key_up(Keys.CONTROL).perform()
+
+    at = person.browser.execute_script(f"return {PLAYER}.currentTime = 1")
+    control(" ")
+    person.wait(f"!{PLAYER}.paused && {PLAYER}.currentTime > {at}")
+    control(" ")
+    person.wait(f"{PLAYER}.paused")
+    at = person.browser.execute_script(f"return {PLAYER}.currentTime = 3")
+    control(",")
+    person.wait(f"{PLAYER}.currentTime < {at - 1}")
     person.see("#text").send_keys("Number 2.", Keys.ENTER)
     person.see("#notices", "no other sentence to correct")
     assert api("GET", "/videos?corrected=true")["total"] == 3
+    assert person.complaints() == []
+
+
+def test_stretches_are_corrected_while_they_play(person, add, api, clip):
+    _empty(person, api)
+    first, second = (add(clip + LONG, f"{name}.webm") for name in "ab")
+    first, second = sorted((first, second))
+    person.go(f"/videos/{first}?correct=1")
+    person.see("#text").send_keys(Keys.ESCAPE)
+    api("PUT", f"/videos/{first}/sentences/1", {"text": "Right already."})
+    person.see("[data-position='1'] .pill", "Corrected")
+    ActionChains(person.browser).send_keys("w").perform()
+    focused = lambda: person.browser.switch_to.active_element.get_attribute("id")  # noqa: E731
+    assert focused() == "stretch-2"
+    # It is played again and again while one writes.
+    row = "document.getElementById('stretch-2').closest('li').dataset"
+    person.wait(f"{PLAYER}.currentTime >= {row}.start && {PLAYER}.currentTime < {row}.end")
+    person.browser.execute_script(
+        f"window.again = 0; {PLAYER}.addEventListener('seeked', () => {{ window.again += 1; }})"
+    )
+    person.wait("window.again >= 1")
+    everything = Keys.CONTROL + "a" + Keys.NULL
+    person.see("#stretch-2").send_keys(everything, "The middle.", Keys.ENTER)
+    assert focused() == "stretch-3"
+    person.see("#stretch-3").send_keys(Keys.END, " And so it ends.", Keys.ENTER)
+    person.wait("location.pathname.endsWith(arguments[0])", second)
+    texts = [sentence["text"] for sentence in api("GET", f"/videos/{first}")["sentences"]]
+    assert texts[1:3] == ["Right already.", "The middle."]
+    assert texts[3].endswith("And so it ends.")
+    assert person.complaints() == []
+
+
+def test_the_whole_queue_and_hundreds_of_files(person, api, clip, tmp_path):
+    _empty(person, api)
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number}.webm").write_bytes(clip + bytes(number))
+    api("POST", "/queue/pause")
+    person.go("/")
+    person.see("#queue", "What arrives waits.")
+    person.all("#folder")[0].send_keys(str(folder))
+    person.see("#uploading", "files to upload")
+    shown = "[...document.querySelectorAll('#uploads li')].filter((row) => row.offsetHeight).length"
+    assert person.browser.execute_script(f"return {shown}") < 10
+    person.see("#queue", "0 of ", seconds=60)
+    person.click("#uploading button")
+    person.wait("!document.querySelector('#uploads li')")
+    wait(lambda: api("GET", "/queue")["open"] == api("GET", "/videos")["total"])
+    assert 0 < api("GET", "/queue")["open"] < 300
+    person.click("#queue button", "Resume")
+    wait(lambda: api("GET", "/queue")["open"] == 0, 60)
+    person.wait("!document.querySelector('#queue progress')")
+    assert person.faults() == []
     assert person.complaints() == []

@@ -92,6 +92,10 @@ export class Upload {
       }
     }
     const video = await ask('POST', '/api/v1/videos', { name: this.file.name, size: this.file.size });
+    if (this.gone) { // cancelled meanwhile, when nobody knew its id
+      await ask('DELETE', `/api/v1/videos/${video.id}`);
+      return 0;
+    }
     this.id = video.id;
     localStorage.setItem(this.key, this.id);
     return 0;

@@ -1,3 +1,4 @@
+import { begin as correctWithKeys, isSeries, next } from './correct.js';
 import { ask, attempt, listen, refresh, root } from './server.js';
 import { arrange, reopen, tick } from './stretches.js';
 
@@ -5,7 +6,6 @@ const page = document.getElementById('video');
 const { video } = page.dataset;
 const path = `/api/v1/videos/${video}`;
 const find = (selector) => page.querySelector(selector);
-const isSeries = new URLSearchParams(location.search).has('correct'); // one after the other
 const player = find('#player'); // stays as it is, whatever is swapped around it
 
 // What is swapped: every part but one in which somebody writes; that one waits until it is left.
@@ -52,6 +52,7 @@ function subtitle() {
 // Sentences
 
 function edit(open) {
+  if (!find('#edit')) return;
   find('#editor').hidden = !open;
   find('#sentence').hidden = open;
   find('#about').hidden = open;
@@ -67,7 +68,7 @@ function edit(open) {
 
 async function correct(text) {
   if (!await attempt(() => ask('PUT', `${path}/sentences/0`, { text }))) return;
-  if (isSeries && text) { location.assign(`${root}/correct?after=${video}`); return; }
+  if (isSeries && text) { next(video); return; }
   if (!find('#editor').hidden) edit(false);
   update();
   await updating;
@@ -88,7 +89,7 @@ async function askFor() {
 async function correctStretch(input) {
   const row = input.closest('li');
   const text = input.value.trim() || null;
-  if (input.value === input.defaultValue) return;
+  if (input.value === input.defaultValue) return true;
   saving = attempt(async () => {
     const given = { text, was: Number(row.dataset.start) };
     const { sentences } = await ask('PUT', `${path}/sentences/${row.dataset.position}`, given);
@@ -98,7 +99,7 @@ async function correctStretch(input) {
     row.classList.toggle('corrected', now.corrected);
     subtitle();
   });
-  await saving;
+  return saving;
 }
 
 page.addEventListener('submit', (event) => {
@@ -118,9 +119,10 @@ page.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') input.value = input.defaultValue;
   if (isEnter) {
     event.preventDefault();
-    const next = input.closest('li').nextElementSibling?.querySelector('.bare');
-    if (next) next.focus();
-    else correctStretch(input);
+    const below = [...page.querySelectorAll('.bare')];
+    const following = below[below.indexOf(input) + 1];
+    if (following) following.focus();
+    else correctStretch(input).then((done) => { if (done && isSeries) next(video); });
   }
 });
 page.addEventListener('focusout', async (event) => {
@@ -168,23 +170,6 @@ document.getElementById('sure').addEventListener('close', async (event) => {
 const screen = find('#screen');
 const heat = find('#heat');
 let isUnplayable = false;
-
-const keys = {
-  e: () => find('#edit') && edit(true),
-  j: () => location.assign(`${root}/correct?after=${video}`),
-  k: () => location.assign(`${root}/correct?before=${video}`),
-  ' ': () => { if (player.paused) player.play().catch(() => {}); else player.pause(); },
-  ArrowLeft: () => { player.currentTime -= 2; },
-  ArrowRight: () => { player.currentTime += 2; },
-  '?': () => document.getElementById('keys').showModal(),
-};
-document.addEventListener('keydown', (event) => {
-  const isElsewhere = event.target.closest('input, textarea, select, button, a, summary, video, dialog');
-  if (isElsewhere || event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;
-  if (!player && [' ', 'ArrowLeft', 'ArrowRight'].includes(event.key)) return;
-  event.preventDefault();
-  keys[event.key]();
-});
 
 function seek(time) {
   if (!player) return;
@@ -429,14 +414,7 @@ if (picture) {
 lay();
 begin();
 arrange(page, player, path, update, () => saving);
-if (isSeries && find('#edit')) {
-  edit(true);
-  if (player) {
-    player.muted = true; // browsers start nothing that sounds
-    player.loop = true;
-    player.play().catch(() => {});
-  }
-}
+correctWithKeys(page, player, edit);
 listen((topic, subject, state) => {
   if (topic === 'model' || (topic !== 'queue' && subject !== video)) return;
   if (topic === 'video' && state === 'deleted') location.assign(`${root}/`);
