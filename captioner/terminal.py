@@ -104,6 +104,8 @@ def share(text):
 def add_labelling_options(parser):
     """The flags of `LabellingOptions` that depend on the use, not on the model."""
     add, default = parser.add_argument, "default: as the model was trained"
-    add("--fps", type=float, help=f"moments labelled in a second; {default}")
-    add("--threshold", type=float, metavar="P", help="least probability of a label")
-    add("--min-duration", type=float, metavar="SECONDS", help="of a segment")
+    add("--fps", type=float, help=f"moments to label a second; {default}")
+    add("--threshold", type=float, metavar="P", help=f"least probability of a label; {default}")
+    add(
+        "--min-duration", type=float, metavar="SECONDS", help=f"shortest segment to keep; {default}"
+    )

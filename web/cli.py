@@ -30,24 +30,53 @@ def add_serve(commands):
     )
     add = parser.add_argument
     add("--host", help="address to listen at (default: 127.0.0.1, this machine only)")
-    add("--name", dest="names", action="append", help="the page's name behind a proxy; repeatable")
-    add("--proxy", dest="proxies", action="append", metavar="ADDRESS",
-        help="of a proxy to believe (default: one on this machine); repeatable")  # fmt: skip
+    add(
+        "--name",
+        dest="names",
+        action="append",
+        help="host name of the page behind a proxy; repeatable",
+    )
+    add(
+        "--proxy",
+        dest="proxies",
+        action="append",
+        metavar="ADDRESS",
+        help="proxy whose headers are trusted (default: one on this machine); repeatable",
+    )
     add("--port", type=int, help="default: 8080")
-    add("--data", type=Path, metavar="DIR", help="where all is kept")
-    add("--watch", action="append", type=_folder, metavar="DIR",
-        help="caption what lies or appears in this folder, where it lies; repeatable")  # fmt: skip
-    add("--model", metavar="NAME_OR_DIR", help="a model to use from now on")
-    add("--label-model", metavar="DIR", help="of captioner moments train: label moments too")
-    add("--token", help=f"what has to be told to be let in (default: ${TOKEN})")
-    add("--max-size", type=_bytes, metavar="SIZE", help="of a video (default: 4G)")
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder for videos, captions and models (default: ~/.local/share/captioner)",
+    )
+    add(
+        "--watch",
+        action="append",
+        type=_folder,
+        metavar="DIR",
+        help="caption what lies or appears in this folder, where it lies; repeatable",
+    )
+    add(
+        "--model",
+        metavar="NAME_OR_DIR",
+        help="a model that ships, or a model folder, to use from now on",
+    )
+    add("--label-model", metavar="DIR", help="model folder of moments train: label moments too")
+    add("--token", help=f"password of the page (default: ${TOKEN})")
+    add("--max-size", type=_bytes, metavar="SIZE", help="largest video (default: 4G)")
     add(
         "--max-storage",
         type=_bytes,
         metavar="SIZE",
-        help="of all; then the oldest go",
+        help="most that all videos may take; the oldest are deleted first",
     )
-    add("--keep-days", type=float, metavar="DAYS", help="delete older ones that nobody corrected")
+    add(
+        "--keep-days",
+        type=float,
+        metavar="DAYS",
+        help="delete videos that are older, unless corrected",
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -65,8 +94,8 @@ def add_upload(commands):
     add = parser.add_argument
     add("url", metavar="URL", help="of the server, such as http://192.168.1.5:8080")
     add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
-    add("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
-    add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
+    add("-o", "--output", type=Path, metavar="FILE", help="output file; default: stdout")
+    add("--format", nargs=1, choices=FORMATS, dest="formats", help="of the output; default: jsonl")
     add("--formats", nargs="+", choices=FORMATS, help="several at once, as for caption")
     add("--recursive", action="store_true", help="search folders in folders too")
     add("--resume", action="store_true", help="go on with FILE: skip what it has, if unchanged")

@@ -1,4 +1,4 @@
-"""What a command line may say: functions of a text for argparse, named for its messages."""
+"""Types of arguments for argparse: functions of a text, named for its error messages."""
 
 import re
 import shlex
@@ -69,12 +69,12 @@ def add_reading_limits(parser, part: str):
         type=positive(float),
         default=ReadingLimits.seconds,
         metavar="SECONDS",
-        help=f"for reading one video, or one {part}; default: %(default)g",
+        help=f"longest that reading a video, or its next {part}, may take; default: %(default)g",
     )
     parser.add_argument(
         "--memory-limit",
         type=positive(int),
         default=ReadingLimits.memory,
         metavar="MB",
-        help="for reading one video; default: %(default)s",
+        help="most memory that reading a video may take; default: %(default)s",
     )

@@ -50,9 +50,10 @@ def add_caption(commands):
         "--output",
         type=arguments.output,
         metavar="FILE",
-        help="default: stdout; a name in .parquet, or an address (s3://...), becomes a folder",
+        help="output file; a name in .parquet, or an address (s3://...), becomes a folder of "
+        "files; default: stdout",
     )
-    add("--format", nargs=1, choices=FORMATS, dest="formats", help="default: jsonl")
+    add("--format", nargs=1, choices=FORMATS, dest="formats", help="of the output; default: jsonl")
     add(
         "--formats",
         nargs="+",
@@ -60,38 +61,43 @@ def add_caption(commands):
         help="several at once: FILE gets the suffix of each; srt and vtt always make a folder of "
         "it, with a file a video",
     )
-    add("--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s")
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model that ships, or a model folder; default: %(default)s",
+    )
     add(
         "--beam-size",
         type=positive(int),
         metavar="N",
-        help="hypotheses kept at each word; 1 is greedy",
+        help="width of the beam search: hypotheses kept at each word; 1 is greedy search",
     )
     add(
         "--style",
         metavar="NAME",
-        help="the kind of sentence, one that `captioner info` lists; default: video, and photo "
-        "for pictures",
+        help="kind of sentence, one that `captioner info` lists; default: video, and photo for "
+        "pictures",
     )
-    add("--start-with", metavar="TEXT", help="the beginning of every sentence")
-    add("--avoid", action="append", metavar="WORD", help="no sentence has it; may be repeated")
+    add("--start-with", metavar="TEXT", help="words that every sentence begins with")
+    add("--avoid", action="append", metavar="WORD", help="word that no sentence has; repeatable")
     add(
         "--mention",
         action="append",
         metavar="WORD",
-        help="every sentence has it, in this form; may be repeated",
+        help="word that every sentence has, in this form; repeatable",
     )
     add("--recursive", action="store_true", help="search folders in folders too")
     add(
         "--frames-folder",
         action="store_true",
-        help="each PATH is a folder of numbered pictures, the frames of one clip",
+        help="each PATH is one clip: a folder of numbered pictures, its frames",
     )
     add(
         "--segments",
         type=arguments.segments,
         metavar="SECONDS|shots",
-        help="also caption stretches of a video: so long, or cut where the picture changes",
+        help="also caption the parts of a video: of this length, or its shots",
     )
     add(
         "--resume",
@@ -104,26 +110,27 @@ def add_caption(commands):
         "--shard",
         type=arguments.shard,
         metavar="I/N",
-        help="only the I-th of N parts of what is found",
+        help="caption only the I-th of N parts of the files, for N machines",
     )
     add(
         "--workers",
         type=positive(int),
         metavar="N",
-        help="processes that read, with --on those that hold a model; default: cores",
+        help="processes that read videos, with --on those that hold a model; default: one a core",
     )
     add(
         "--on",
         type=arguments.cluster,
         metavar="ray[://HOST:PORT]",
-        help="work on a Ray cluster, or on one of this machine alone",
+        help="work on a Ray cluster; `ray` alone is one of this machine",
     )
     arguments.add_reading_limits(parser, "segment")
     add(
         "--engine",
         choices=ENGINES,
         default=ENGINES[0],
-        help="lite starts at once, on a CPU; keras uses a GPU; default: what suits",
+        help="what runs the model: lite (LiteRT, on the CPU, starts at once), keras (TensorFlow, "
+        "uses a GPU) or auto: lite where there is no GPU; default: %(default)s",
     )
     parser.set_defaults(run=_caption, formats=[JOURNAL])
 

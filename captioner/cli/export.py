@@ -11,16 +11,28 @@ def add_export(commands):
     """Adds `captioner export`."""
     parser = commands.add_parser(
         "export",
-        help="write a model for elsewhere, or to start at once",
+        help="convert a model to LiteRT or a SavedModel",
         description="Writes a model's CNN, encoder and search, and prints where they are: as two "
         "LiteRT programs, which need no TensorFlow (beside the weights, captioner finds them and "
         "starts at once); or as a SavedModel, for TensorFlow Serving and whoever has TensorFlow.",
     )
-    parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="NAME_OR_DIR")
     parser.add_argument(
-        "output", nargs="?", type=Path, metavar="DIR", help="a new folder; default: in the model's"
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model that ships, or a model folder; default: %(default)s",
     )
-    parser.add_argument("--format", choices=("tflite", "saved-model"), default="tflite")
+    parser.add_argument(
+        "output",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="a new folder; default: within the model's",
+    )
+    parser.add_argument(
+        "--format", choices=("tflite", "saved-model"), default="tflite", help="default: %(default)s"
+    )
     parser.add_argument(
         "--num-captions",
         type=positive(int),
@@ -31,7 +43,8 @@ def add_export(commands):
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="let a program's CNN compute with 8-bit integers: faster, but some captions differ",
+        help="quantise the CNN of a LiteRT program to 8-bit integers (dynamic range): smaller, and "
+        "with the model small faster; some captions differ",
     )
     parser.set_defaults(run=_export)
 

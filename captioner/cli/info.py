@@ -8,8 +8,18 @@ from ..terminal import ALL_GOOD
 
 def add_info(commands):
     """Adds `captioner info`."""
-    parser = commands.add_parser("info", help="say what a model folder is")
-    parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="NAME_OR_DIR")
+    parser = commands.add_parser(
+        "info",
+        help="describe a model",
+        description="Prints what a model is: its parts and sizes, how it samples and searches.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model that ships, or a model folder; default: %(default)s",
+    )
     parser.set_defaults(run=_info)
 
 

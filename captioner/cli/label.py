@@ -32,16 +32,17 @@ def add_label(commands):
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
-    add("--model", required=True, metavar="DIR", help="of captioner moments train")
+    add("--model", required=True, metavar="DIR", help="model folder of moments train")
     add(
         "-o",
         "--output",
         type=Path,
         metavar="FILE_OR_DIR",
-        help="default: stdout; of subtitles and Audacity labels a folder, a file a video",
+        help="output file; for subtitles and Audacity labels a folder, with a file a video; "
+        "default: stdout",
     )
-    add("--format", choices=FORMATS, default="jsonl", help="default: %(default)s")
-    add("--resume", action="store_true", help="leave out what --output has already")
+    add("--format", choices=FORMATS, default="jsonl", help="of the output; default: %(default)s")
+    add("--resume", action="store_true", help="go on with --output: skip the videos that it has")
     add("--recursive", action="store_true", help="search folders in folders too")
     add_labelling_options(parser)
     add_reading_limits(parser, "moment")

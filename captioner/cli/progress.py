@@ -1,4 +1,4 @@
-"""The live line of a batch: done, failed, clips a second, time left."""
+"""Progress bar of a batch, as one line: done, failed, clips a second, time left."""
 
 import os
 import sys
@@ -13,24 +13,24 @@ from ..caption import Caption, Failure
 
 
 def tell(message: str):
-    """Says something on stderr, beside the live line."""
+    """Prints a message on stderr, beside the progress bar."""
     tqdm.write(message, file=sys.stderr)
 
 
 def tell_kept(output: str | os.PathLike, kept: str | os.PathLike):
-    """Says where that is now which an earlier run has written."""
+    """Prints where the output of an earlier run was moved."""
     print(f"captioner: what {output} held is now in {kept}", file=sys.stderr)
 
 
 class Progress:
-    """Counts results and, on a terminal, tells of them.
+    """Counts results and, on a terminal, shows the counts.
 
     How many there are to come is counted beside the work, so that nothing waits for it; until
     that is known there is no time left to tell.
     """
 
     def __init__(self, todo: Callable[[], Iterable]):
-        """Begins with nothing done; `todo` lists what there is to do."""
+        """Starts at zero; `todo` lists what there is to do."""
         self.captioned = self.failed = 0
         self._todo = todo
         self._closed = threading.Event()
@@ -52,7 +52,7 @@ class Progress:
         self._bar.update()
 
     def apart(self) -> AbstractContextManager:
-        """Holds the line back while a row is printed."""
+        """Hides the bar while a row is printed."""
         return tqdm.external_write_mode(file=sys.stdout)
 
     def __str__(self) -> str:

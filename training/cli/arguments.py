@@ -1,4 +1,4 @@
-"""What command lines of trainings share: flags, and the way from them to options."""
+"""Flags that the command lines of trainings share, and the way from them to options."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -21,7 +21,7 @@ def add_work(parser):
         "--work",
         type=Path,
         metavar="DIR",
-        help="features and the state of the training are kept here; default: work in --output",
+        help="folder for features and checkpoints; default: work in --output",
     )
 
 
@@ -31,14 +31,13 @@ def add_cnn(parser, when: str = ""):
         "--cnn",
         type=Path,
         metavar="DIR",
-        help=f"a CNN of captioner distill instead of that of the model small{when}",
+        help=f"folder of a CNN by captioner distill, instead of the model small's{when}",
     )
     parser.add_argument(
         "--input-size",
         type=positive(int),
         metavar="PIXELS",
-        help=f"height and width at which the bundled CNN sees frames{when}; default: as in its "
-        "own training",
+        help=f"height and width of the bundled CNN's input{when}; default: as it was trained",
     )
 
 
@@ -49,23 +48,24 @@ def add_patience(parser, patience: int):
         type=count,
         default=patience,
         metavar="N",
-        help="end after N measurements on the split val without a better one, 0: never; "
-        "default: %(default)s",
+        help="early stopping: end after N measurements on the split val without a better one; "
+        "0: off; default: %(default)s",
     )
 
 
 def add_fitting(parser, epochs, learning_rate, batch_size=None, epochs_default="%(default)s"):
     """The flags that every training has; `batch_size` where it learns in plain batches."""
     add, default = parser.add_argument, "default: %(default)s"
+    rate = f"peak of the learning rate; {default}"
     passes = f"passes over the data; default: {epochs_default}"
     add("--epochs", type=positive(int), default=epochs, metavar="N", help=passes)
     if batch_size is not None:
-        add("--batch-size", type=positive(int), default=batch_size, help=default)
-    add(
-        "--learning-rate",
-        type=positive(float),
-        default=learning_rate,
-        help=f"at its peak; {default}",
-    )
-    add("--precision", default="float32", help=f"a Keras dtype policy; {default}")
-    add("--seed", type=count, default=1, help=default)
+        add(
+            "--batch-size",
+            type=positive(int),
+            default=batch_size,
+            help=f"clips in a batch; {default}",
+        )
+    add("--learning-rate", type=positive(float), default=learning_rate, help=rate)
+    add("--precision", default="float32", help=f"Keras dtype policy of the training; {default}")
+    add("--seed", type=count, default=1, help=f"of all that is random; {default}")

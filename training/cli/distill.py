@@ -17,35 +17,40 @@ def add_distill(commands):
     """Adds `captioner distill`."""
     parser = commands.add_parser(
         "distill",
-        help="train a CNN for train --cnn",
-        description="Trains the CNN that is the backbone `bundled` from scratch, to see what a "
-        "larger one sees; the same command goes on with a training that was stopped.",
+        help="train a CNN by distillation, for train --cnn",
+        description="Trains the backbone `bundled` from scratch by knowledge distillation: it "
+        "learns to give the features of a larger CNN. The same command goes on with a training "
+        "that was stopped.",
     )
     parser.add_argument(
         "pictures", nargs="+", type=Path, help="labels (their split train) or a folder of pictures"
     )
-    parser.add_argument("--teacher", type=Path, required=True, help="a .tflite image classifier")
+    parser.add_argument(
+        "--teacher", type=Path, required=True, help="the larger CNN: a .tflite image classifier"
+    )
     parser.add_argument(
         "--classifier",
         type=Path,
         metavar="FILE",
-        help="a .tflite image classifier whose soft labels are learned too",
+        help="a .tflite image classifier whose class probabilities are learned too",
     )
     parser.add_argument(
-        "--words", action="store_true", help="learn too which words the labels say of a picture"
+        "--words", action="store_true", help="also learn which words are in a picture's captions"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the CNN to write"
+    )
     parser.add_argument(
         "--work",
         type=Path,
         metavar="DIR",
-        help="views of the pictures, and what the teachers see in them, are kept here, for further "
-        "runs too; default: in --output",
+        help="folder for views of the pictures and the teachers' outputs, which further runs may "
+        "share; default: in --output",
     )
+    parser.add_argument("--base", type=Path, metavar="DIR", help="CNN of another run to fine-tune")
     parser.add_argument(
-        "--base", type=Path, metavar="DIR", help="output of another run to go on from"
+        "--views", type=positive(int), default=4, help="crops of each picture; default: %(default)s"
     )
-    parser.add_argument("--views", type=positive(int), default=4, help="crops of each picture")
     add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
     parser.set_defaults(run=_distill)
 
@@ -64,7 +69,7 @@ def _distill(args) -> int:
     config = CnnConfig()
     views = Views(args.work or args.output, config, args.batch_size, args.seed)
     if args.words:
-        views.tell(list(captions.values()))
+        views.add_words(list(captions.values()))
         if not views.words.size:
             raise DatasetError(
                 f"{args.pictures[0]}: has no captions with words that some pictures have and "
@@ -73,7 +78,7 @@ def _distill(args) -> int:
     views.make(list(captions), args.teacher, args.views)
     views.open()
     if args.classifier:
-        views.label(args.classifier)
+        views.add_soft_labels(args.classifier)
     train(views, config, args.output, args.epochs, args.learning_rate, args.base)
     return ALL_GOOD
 
@@ -90,23 +95,27 @@ def add_probe(commands):
     """Adds `captioner probe`."""
     parser = commands.add_parser(
         "probe",
-        help="measure how much features tell of words",
-        description="Predicts from the features of single frames which words people say of "
-        "them, by ridge regression, and prints the mean average precision over words.",
+        help="measure by a linear probe how much features tell",
+        description="Trains a linear probe (ridge regression) to predict, from the features of "
+        "single frames, which words are in their captions, and prints the mean average precision "
+        "over words.",
     )
     parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
-    parser.add_argument("--split", default="val", help="default: %(default)s")
+    parser.add_argument("--split", default="val", help="which clips; default: %(default)s")
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR", help="default: %(default)s"
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="whose CNN: a model that ships, or a model folder; default: %(default)s",
     )
     parser.add_argument(
-        "--teacher", type=Path, help="a .tflite image classifier, instead of a model"
+        "--teacher", type=Path, help="a .tflite image classifier instead of a model's CNN"
     )
     parser.add_argument(
         "--input-size",
         type=positive(int),
         default=224,
-        help="of the teacher, pixels; default: %(default)s",
+        help="height and width of the teacher's input, pixels; default: %(default)s",
     )
     parser.set_defaults(run=_probe)
 

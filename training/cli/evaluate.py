@@ -18,15 +18,29 @@ def add_evaluate(commands):
         "evaluate",
         help="measure a model on labelled clips",
         description="Scores a model's captions: BLEU, ROUGE-L, CIDEr and, with Java and "
-        "pycocoevalcap, METEOR, with 95 %% intervals; those of the same model given other clips' "
-        "features (shuffled), and of the sentence most common in the split train (most_common).",
+        "pycocoevalcap, METEOR, with 95 % intervals; beside them those of the same model shown "
+        "other clips (shuffled), and of the most common sentence of the split train "
+        "(most_common).",
     )
-    parser.add_argument("model", metavar="NAME_OR_DIR")
+    parser.add_argument(
+        "model", metavar="NAME_OR_DIR", help="a model that ships, or a model folder"
+    )
     parser.add_argument("labels", type=Path, help="labels of any format, or a folder of clips")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--beam-size", type=positive(int), metavar="N")
-    parser.add_argument("--length-penalty", type=float, metavar="ALPHA")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all, clip by clip, too")
+    add = parser.add_argument
+    add("--split", default="test", help="which clips to score; default: %(default)s")
+    add(
+        "--beam-size",
+        type=positive(int),
+        metavar="N",
+        help="width of the beam search, 1: greedy search; default: the model's own",
+    )
+    add(
+        "--length-penalty",
+        type=float,
+        metavar="ALPHA",
+        help="of the search, above 1 for longer sentences; default: the model's own",
+    )
+    add("--output", type=Path, metavar="FILE", help="write scores and captions clip by clip, too")
     parser.set_defaults(run=_evaluate)
 
 

@@ -18,16 +18,16 @@ def add_labels(commands):
     """Adds `captioner labels`."""
     parser = commands.add_parser(
         "labels",
-        help="check labels, or turn them into JSON Lines",
+        help="check labels, or convert them to JSON Lines",
         description="Reads labels of any known format: JSON Lines, CSV, a folder with a .txt "
         "beside each clip, MSVD, MSR-VTT, COCO, ActivityNet Captions, VATEX, Label Studio.",
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     check = verbs.add_parser(
         "check",
-        help="look for what is wrong with labels and clips",
-        description="Counts clips and captions, and tells of each row that cannot be used, each "
-        "file that is missing or unreadable, empty, doubled and overlong captions, rows in "
+        help="report what is wrong with labels and clips",
+        description="Counts clips and captions, and reports each row that cannot be used, each "
+        "file that is missing or unreadable, empty, repeated and overlong captions, rows in "
         "conflict, and clips of different splits that look the same.",
         epilog="Exit status: 0 all good, 1 there are problems, 2 no labels.",
     )
@@ -39,11 +39,11 @@ def add_labels(commands):
     )
     for one in (check, convert):
         one.add_argument("labels", type=Path, metavar="IN", help="labels, or a folder of clips")
-        add, default = one.add_argument, "where the labels tell no splits; default: %(default)s"
-        add("--val", type=float, default=0.1, help=f"share of the clips, {default}")
-        add("--test", type=float, default=0.1, help=f"share of the clips, {default}")
-        add("--seed", type=count, default=0, help=f"of the splits, {default}")
-    convert.add_argument("output", type=Path, metavar="OUT.jsonl")
+        add, default = one.add_argument, "where the labels name no splits; default: %(default)s"
+        add("--val", type=float, default=0.1, help=f"share of clips for validation, {default}")
+        add("--test", type=float, default=0.1, help=f"share of clips for the test, {default}")
+        add("--seed", type=count, default=0, help=f"of drawing the splits, {default}")
+    convert.add_argument("output", type=Path, metavar="OUT.jsonl", help="file to write")
     check.set_defaults(run=_check)
     convert.set_defaults(run=_convert)
 

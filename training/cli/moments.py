@@ -21,32 +21,38 @@ def add_moments_train(verbs):
         "that was stopped.",
     )
     parser.add_argument(
-        "labels", nargs="+", type=Path, help="path, start, end, label; or another known format"
+        "labels",
+        nargs="+",
+        type=Path,
+        help="CSV of path, start, end, label; or another known format",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="model folder to write"
+    )
     add, default = parser.add_argument, "default: %(default)s"
+    backbones = "CNN that extracts features: bundled, hub:HANDLE or keras:NAME; "
     _add_reading(parser)
     add_work(parser)
-    add("--backbone", default="bundled", help="bundled, hub:HANDLE or keras:NAME; " + default)
+    add("--backbone", default="bundled", metavar="NAME", help=backbones + default)
     add_cnn(parser)
     add(
         "--fps",
         type=positive(float),
         default=LabelTraining.fps,
-        help=f"moments in a second; {default}",
+        help=f"moments a second; {default}",
     )
     add(
         "--encoder",
         choices=ENCODERS,
         default=LabelTraining.encoder,
-        help=f"what reads the moments; {default}",
+        help=f"kind of encoder; {default}",
     )
     add(
         "--encoder-layers",
         type=positive(int),
         default=LabelTraining.encoder_layers,
         metavar="N",
-        help=f"encoders on one another; {default}",
+        help=f"layers of the encoder; {default}",
     )
     add(
         "--units",
@@ -54,33 +60,33 @@ def add_moments_train(verbs):
         default=LabelTraining.units,
         help=f"width of the encoder; {default}",
     )
-    add("--bidirectional", action="store_true", help="look ahead too; not for live use")
+    add("--bidirectional", action="store_true", help="encode in both directions; not for live use")
     add("--multi-label", action="store_true", help="several labels may hold at once")
     add(
         "--lanes",
         type=positive(int),
         default=LabelTraining.lanes,
-        help=f"windows in a batch, each of another video; {default}",
+        help=f"size of a batch: windows side by side, each of another video; {default}",
     )
     add(
         "--window",
         type=positive(int),
         default=LabelTraining.window,
         metavar="N",
-        help="moments that a gradient flows back through; the state is carried from window to "
-        f"window; {default}",
+        help="truncated backpropagation: moments that a gradient flows back through; the state "
+        f"is carried from window to window; {default}",
     )
     add(
         "--smoothing",
         type=float,
         default=LabelTraining.smoothing,
-        help="weight of a loss against flicker, such as 0.15; default: off",
+        help="weight of a loss that smooths over time, such as 0.15; default: off",
     )
     add(
         "--class-weights",
         choices=("none", "balanced"),
         default=LabelTraining.class_weights,
-        help="balanced: rare labels count more",
+        help=f"balanced: errors in rare labels count more; {default}",
     )
     add_patience(parser, LabelTraining.patience)
     add_fitting(
@@ -99,24 +105,34 @@ def add_moments_evaluate(verbs):
         description="Scores a model's labels: frame accuracy, edit score and segmental F1, or, "
         "where several hold at once, mean average precision.",
     )
-    parser.add_argument("model", metavar="DIR", help="of captioner moments train")
+    parser.add_argument("model", metavar="DIR", help="model folder of moments train")
     parser.add_argument("labels", type=Path, help="as for captioner moments train")
-    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument(
+        "--split", default="test", help="which videos to score; default: %(default)s"
+    )
     _add_reading(parser)
     add_labelling_options(parser)
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the timelines, truth above prediction"
+        "--plot", type=Path, metavar="FILE", help="draw timelines, labels above predictions"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the scores there too")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the scores to a file, too"
+    )
     parser.set_defaults(run=_evaluate)
 
 
 def _add_reading(parser):
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="default: where the labels are")
+    parser.add_argument(
+        "--videos",
+        type=Path,
+        metavar="DIR",
+        help="folder of the videos; default: that of the labels",
+    )
     parser.add_argument(
         "--label-fps",
         type=positive(float),
-        help="frames a second that labels count in; default: the video's",
+        metavar="FPS",
+        help="frames a second of labels that count frames; default: the video's",
     )
 
 

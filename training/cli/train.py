@@ -25,24 +25,24 @@ def add_train(commands):
         nargs="+",
         type=_labels,
         metavar="LABELS[=SHARE]",
-        help="labels of any format, or a folder of clips; with several of them, LABELS=SHARE "
-        "tells how large a part of each pass comes from it",
+        help="labels of any format, or a folder of clips; of several, LABELS=SHARE gives the "
+        "share of each pass that comes from it",
     )
-    add("--output", type=Path, required=True, metavar="DIR", help="model folder")
+    add("--output", type=Path, required=True, metavar="DIR", help="model folder to write")
     add(
         "--base",
         metavar="NAME_OR_DIR",
-        help="the model to go on from, or none; default: the default model, unless an option that "
-        "goes without a base is given",
+        help="model to fine-tune, or none; default: the default model, or none where an option "
+        "of those without a base is given",
     )
     _add_shape(parser)
-    add("--freeze-encoder", action="store_true", help="train the decoder of the base alone")
+    add("--freeze-encoder", action="store_true", help="train only the decoder of the base")
     add(
         "--replay",
         type=Path,
         metavar="LABELS",
-        help="labels whose clips are mixed in, with what the base says of them, so that it "
-        "forgets less",
+        help="rehearsal: mix in the clips of these labels, with the base's own captions, so that "
+        "less is forgotten",
     )
     add(
         "--replay-share",
@@ -55,19 +55,20 @@ def add_train(commands):
         "--min-count",
         type=positive(int),
         default=CaptionTraining.min_count,
-        help="least frequency of a word that is learned; default: %(default)s",
+        help="leave out words that occur less often; default: %(default)s",
     )
     add(
         "--views",
         type=count,
         default=CaptionTraining.views,
-        help="further views of each clip to learn from; default: %(default)s",
+        help="augmentation: so many more views of each clip, cropped, shifted in time and relit; "
+        "default: %(default)s",
     )
     add(
         "--frames",
         type=positive(int),
         metavar="N",
-        help="frames sampled from a clip; default: as many as by the base, without one "
+        help="frames sampled from a clip; default: the base's, without one "
         f"{SamplingOptions().num_frames}",
     )
     add(
@@ -75,23 +76,24 @@ def add_train(commands):
         type=positive(int),
         default=CaptionTraining.window,
         metavar="N",
-        help="frames of a clip that a gradient flows back through; of longer clips the state is "
-        "carried from window to window; default: %(default)s",
+        help="truncated backpropagation: frames that a gradient flows back through; longer clips "
+        "go in windows, their state carried on; default: %(default)s",
     )
     add(
         "--scheduled-sampling",
         type=share,
         default=CaptionTraining.scheduled_sampling,
         metavar="SHARE",
-        help="share of the words read that are the model's own at the end; default: %(default)s",
+        help="share of the decoder's input words that are its own predictions, reached at the "
+        "end; default: %(default)s",
     )
     add(
         "--self-critical",
         type=count,
         default=CaptionTraining.self_critical,
         metavar="N",
-        help="passes at the end in which the CIDEr of its own sentences is the reward; default: "
-        "%(default)s",
+        help="passes of self-critical training at the end: reinforcement learning, CIDEr the "
+        "reward; default: %(default)s",
     )
     add_patience(parser, CaptionTraining.patience)
     add_fitting(
@@ -105,17 +107,17 @@ def add_train(commands):
         "--no-repeat-ngram-size",
         type=count,
         metavar="N",
-        help="no run of N words appears twice in a sentence, 0: off; default: as by the base, or "
-        "more where the labels repeat so many, without one off",
+        help="no run of N words appears twice in a sentence, 0: off; default: the base's, or more "
+        "where the labels repeat longer runs; without a base off",
     )
     add(
         "--length-penalty",
         type=positive(float),
         metavar="ALPHA",
-        help="of the search, above 1 for longer sentences; default: as by the base, without one "
+        help="of the search, above 1 for longer sentences; default: the base's, without one "
         f"{DecodingOptions().length_penalty}",
     )
-    add("--half", action="store_true", help="save weights in half precision, a smaller folder")
+    add("--half", action="store_true", help="save weights in half precision: a smaller folder")
     parser.set_defaults(run=_train)
 
 
@@ -123,30 +125,32 @@ def _add_shape(parser):
     group = parser.add_argument_group("without a base")
     add = group.add_argument
     add(
-        "--backbone", help="frames -> features: efficientnet-lite2, bundled, hub:HANDLE, keras:NAME"
+        "--backbone",
+        metavar="NAME",
+        help="CNN that extracts features: efficientnet-lite2, bundled, hub:HANDLE or keras:NAME",
     )
     add_cnn(group)
     add(
         "--attention",
         choices=ATTENTIONS,
-        help=f"of the decoder over the clip; default: {ModelConfig.attention}",
+        help=f"kind of attention over the frames; default: {ModelConfig.attention}",
     )
     add(
         "--encoder",
         choices=ENCODERS,
-        help=f"what reads the frames; default: {ModelConfig.encoder}",
+        help=f"kind of encoder of the frames; default: {ModelConfig.encoder}",
     )
     add(
         "--encoder-layers",
         type=positive(int),
         metavar="N",
-        help=f"encoders on one another; default: {ModelConfig.encoder_layers}",
+        help=f"layers of the encoder; default: {ModelConfig.encoder_layers}",
     )
     add(
         "--bidirectional",
         action="store_true",
         default=None,
-        help="read the frames backwards too; default: no",
+        help="encode the frames in both directions; default: no",
     )
 
 
