@@ -1,7 +1,7 @@
-"""Captions as a folder of files, Parquet or JSON Lines, on this machine or in an object store.
+"""Output as a folder of part files, Parquet or JSON Lines, on a disk or in an object store.
 
-What is written stays: each file holds whole rows, appears at once, and is made of what came in a
-minute or so. Whoever goes on adds files.
+Files are not appended to: each holds the rows of a minute or so and appears whole. A run that goes
+on adds files.
 """
 
 import json
@@ -32,7 +32,7 @@ def is_parts(output) -> bool:
 
 
 class Parts:
-    """Writes captions, and knows which videos need none any more, as a `Journal` does."""
+    """Writer of part files that knows which videos are done, as a `Journal` does."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Which files are videos or pictures, and those in a folder."""
+"""Search for videos and pictures in folders, by their suffixes."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A file -> its frames: by what its packets tell, straight through, or as a picture."""
+"""Reading of frames: a file -> those sampled, by its packets, straight through, or as a picture."""
 
 import logging
 import os
@@ -40,7 +40,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """What was sampled from a video or a picture.
+    """Frames sampled from a video or a picture.
 
     Attributes:
         frames: uint8 RGB, `(num_frames, height, width, 3)`, in order, no frame twice.
@@ -56,7 +56,7 @@ class Clip:
 
 
 class Sample(NamedTuple):
-    """A look at a video.
+    """A frame of a video, and when it is shown.
 
     Attributes:
         time: seconds from the first frame of the file.
@@ -120,7 +120,7 @@ def read_frames(
 def read_frames_at(
     path: str | os.PathLike, times: Sequence[float], size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Reads once more the frames that something was sampled from, as they are.
+    """Reads the frames at given times, such as those that a caption was made from.
 
     Args:
         path: as for `read_frames`.
@@ -157,7 +157,7 @@ def read_frames_at(
 def read_steadily(
     path: str | os.PathLike, step: float, size: tuple[int, int] | None = None
 ) -> Iterator[Sample]:
-    """Looks at a video once every `step` seconds, from its beginning to its end.
+    """Reads a frame every `step` seconds, from the beginning of a video to its end.
 
     Frames come as they are decoded, so memory does not grow with the length of the video.
 

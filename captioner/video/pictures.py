@@ -1,4 +1,4 @@
-"""A picture -> pixels, as a person sees it: upright, and on white where it is transparent."""
+"""Reading of pictures -> pixels as a person sees them: upright, on white where transparent."""
 
 import os
 import warnings

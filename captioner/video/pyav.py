@@ -1,5 +1,5 @@
-"""A video -> some of its frames, and little else of it decoded: keyframes, and what leads from
-one to a frame that is wanted (PyAV)."""
+"""Selective decoding with PyAV: only the frames that are wanted, and those that they are built
+upon, from the keyframe before."""
 
 import os
 from array import array
@@ -124,7 +124,7 @@ class Unplannable(Exception):
 
 
 class Stream:
-    """The pictures of a video file, by what its packets say of themselves.
+    """Index of a video file, made of its packets, and decoder of single frames.
 
     Attributes:
         timeline: of the frames, in the order of showing.

@@ -1,4 +1,4 @@
-"""Videos read in child processes, so that no file can hang, crash or balloon the one that asks."""
+"""Process isolation: child processes read videos, so that no file can hang or crash the caller."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ OUT_OF_MEMORY = 77  # exit status of a child
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What one file may use.
+    """Limits of time and memory for reading one file.
 
     Attributes:
         seconds: until it has been read, or, in segments or moments, until the next one.

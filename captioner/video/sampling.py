@@ -1,4 +1,4 @@
-"""Which frames of a clip to look at: indices from timestamps."""
+"""Sampling: timestamps of a clip -> indices of the frames to take."""
 
 from math import inf
 from typing import NamedTuple
@@ -21,7 +21,7 @@ def usable_rate(fps: float | None) -> float:
 
 
 class Clock:
-    """Times of frames as they come, from timestamps that may jump, begin anew or be missing."""
+    """Repairs timestamps one by one as they come: some jump, begin anew or are missing."""
 
     def __init__(self, fps: float):
         self._step, self._count, self._offset, self._last = 1 / usable_rate(fps), 0, 0.0, 0.0
@@ -48,7 +48,7 @@ def _longest_pause(count):
 
 
 class Timeline(NamedTuple):
-    """When the frames of a file are shown.
+    """Presentation times of the frames of a file.
 
     Attributes:
         times: float64, `(num_frames,)`, rising, seconds from the first frame.

@@ -1,4 +1,4 @@
-"""A long video -> its stretches, one by one, in one reading: by the clock or by shots."""
+"""Segmentation: a long video -> its stretches, by time or by shots, in one reading."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -118,7 +118,7 @@ def _with_next(items: Iterable) -> Iterator[tuple]:
 
 
 class Thinned:
-    """Items spread evenly over ever more of them; fewer than twice as many as wanted are held."""
+    """Even subsample of a stream of unknown length; holds less than twice as much as is wanted."""
 
     def __init__(self, num_items: int):
         self._wanted, self._stride, self._seen, self._kept = num_items, 1, 0, []

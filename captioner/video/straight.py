@@ -1,4 +1,4 @@
-"""A video -> its frames, read from end to end: slower, but it takes whatever FFmpeg can decode."""
+"""Sequential decoding: a video read from end to end, which is slower but takes all of FFmpeg's."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -1,1 +1,1 @@
-"""The bundled CNN's own training."""
+"""Training of the bundled CNN by knowledge distillation."""

@@ -1,11 +1,11 @@
-"""Trains the bundled CNN from scratch to see what a larger, pretrained CNN sees.
+"""Knowledge distillation: trains the bundled CNN from scratch on the features of a larger one.
 
 The student learns the teacher's feature map (Romero et al. 2015, "FitNets: hints for thin deep
 nets") and pooled features, and if wanted the soft labels of a classifier (Hinton et al. 2015,
-"Distilling the knowledge in a neural network"), on the very crop that these saw, for many passes
+"Distilling the knowledge in a neural network"), each from the same crop as these, for many passes
 (Beyer et al. 2022, "Knowledge distillation: a good teacher is patient and consistent"); and, if
-wanted, which words people say of the picture (Fang et al. 2015, "From captions to visual concepts
-and back"). No teacher's weight is copied. A run that was stopped goes on where it was.
+wanted, which words are in the picture's captions (Fang et al. 2015, "From captions to visual
+concepts and back"). No teacher's weight is copied. A run that was stopped goes on where it was.
 """
 
 import json
@@ -32,16 +32,16 @@ from .teacher import load_teacher
 from .words import words_said
 
 STATE = "state"
-TEACHER_SIZE = 192  # pixels; the student sees the same view at its own, smaller, input size
+TEACHER_SIZE = 192  # pixels; the student gets the same view at its own, smaller, input size
 POOLED_WEIGHT = 3.0  # pooled targets vary about a third as much as those of single regions
 SOFT_LABEL_WEIGHT = 0.2  # of a divergence of a few nats, beside a loss of 1.6
 WORD_WEIGHT = 0.05  # of some sixty nats, in a third of the views
-UNKNOWN = -1  # whether a word is said
-RAREST, COMMONEST = 0.005, 0.5  # share of the pictures that a word is said of
+UNKNOWN = -1  # whether a word is in the captions
+RAREST, COMMONEST = 0.005, 0.5  # share of the pictures that have a word in their captions
 
 
 def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A random crop of a picture, its colours shifted.
+    """Augmentation: a random crop of a picture, its colours shifted.
 
     Args:
         picture: uint8 RGB, `(height, width, 3)`.
@@ -69,7 +69,7 @@ def random_view(picture: np.ndarray, rng: np.random.Generator, size: int) -> np.
 
 
 def pool_regions(feature_map: np.ndarray, grid: int) -> np.ndarray:
-    """Averages a map `(batch_size, height, width, dim)` over a grid of equal cells.
+    """Average pooling of a map `(batch_size, height, width, dim)` to a grid of equal cells.
 
     Returns:
         `(batch_size, grid * grid, dim)`; cells overlap where the map does not divide.
@@ -88,10 +88,10 @@ def pool_regions(feature_map: np.ndarray, grid: int) -> np.ndarray:
 
 
 class Views(keras.utils.PyDataset):
-    """Views of pictures with the teacher's features of them, made once and kept on disk.
+    """Training set of a distillation: views of pictures and the teacher's features, kept on disk.
 
     Every second view is mixed with another picture (Zhang et al. 2018, "mixup"), and the
-    teacher sees the mixture.
+    teacher gets the mixture.
     """
 
     def __init__(self, folder, config, batch_size, seed):
@@ -101,7 +101,7 @@ class Views(keras.utils.PyDataset):
         self.epoch, self.soft_labels, self.words = 0, None, None
 
     def make(self, pictures: list[Path], teacher_path: Path, views_per_picture: int):
-        """Makes the views that are missing, in batches that are never made twice.
+        """Makes the views and features that are missing, in batches that are never made twice.
 
         Args:
             pictures: pictures, or videos, of which the frame in the middle counts.
@@ -144,8 +144,8 @@ class Views(keras.utils.PyDataset):
                 bar.update(len(batch))
         views.flush(), targets.flush()
 
-    def label(self, classifier_path: Path):
-        """Adds what a classifier takes the views for, from where an earlier call was stopped.
+    def add_soft_labels(self, classifier_path: Path):
+        """Adds a classifier's soft labels of the views, from where an earlier call was stopped.
 
         Args:
             classifier_path: see `training.cnn.teacher.load_teacher`.
@@ -170,8 +170,8 @@ class Views(keras.utils.PyDataset):
                 bar.update(len(batch))
         self.soft_labels.flush()
 
-    def tell(self, captions: Sequence[Sequence[str]]):
-        """Adds which words people say of the pictures, in views that are not mixed.
+    def add_words(self, captions: Sequence[Sequence[str]]):
+        """Adds word labels: which words are in the captions, for views that are not mixed.
 
         Args:
             captions: of each picture; of those without any nothing is learned.
@@ -237,7 +237,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _take_up(model, base):
-    """Gives a student and its predictions of the teacher the weights of an earlier training."""
+    """Initialises student and prediction heads with the weights of an earlier training."""
     last = Checkpoints(base / STATE).last()
     try:
         if last is None:
@@ -248,7 +248,7 @@ def _take_up(model, base):
 
 
 def hint_loss(targets, predictions):
-    """Squared error of every region plus that of the mean over regions."""
+    """Regression loss: squared error of every region, plus that of the mean over regions."""
     ops = keras.ops
     error = ops.cast(predictions, "float32") - targets
     pooled = ops.mean(ops.square(ops.mean(error, axis=1)), axis=-1)
@@ -256,7 +256,7 @@ def hint_loss(targets, predictions):
 
 
 def word_loss(said, logits):
-    """Cross-entropy, nats, summed over the words of which it is known whether they are said."""
+    """Binary cross-entropy, nats, summed over the words whose label is known."""
     ops = keras.ops
     errors = ops.binary_crossentropy(ops.maximum(said, 0.0), logits, from_logits=True)
     return ops.sum(ops.where(said == UNKNOWN, 0.0, errors), axis=-1)

@@ -1,4 +1,4 @@
-"""How much of what people say a backbone's features tell, before any caption model learns."""
+"""Linear probe: how well captions' words can be predicted from a backbone's features alone."""
 
 from collections.abc import Sequence
 

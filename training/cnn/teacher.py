@@ -1,4 +1,4 @@
-"""A CNN whose features, or soft labels, a student learns to match."""
+"""Teacher of a distillation: a quantised CNN (.tflite), rebuilt as a Keras model."""
 
 from pathlib import Path
 

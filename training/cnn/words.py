@@ -1,4 +1,4 @@
-"""Which words people say of pictures."""
+"""Word labels of pictures: which words are in their captions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from captioner.vocabulary import tokenize
 def words_said(
     captions: Sequence[Sequence[str]], rarest: float, commonest: float
 ) -> tuple[list[str], np.ndarray]:
-    """Tells of each picture which words are in its captions.
+    """Word labels: which words are in the captions of each picture.
 
     Args:
         captions: of each picture, if any.

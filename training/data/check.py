@@ -1,4 +1,4 @@
-"""What is wrong with labels and the clips they name."""
+"""Validation of labels and of the clips that they name."""
 
 from collections import Counter
 from collections.abc import Iterator

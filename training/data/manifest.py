@@ -1,4 +1,4 @@
-"""Labels -> labelled clips: which clips there are and what is said of them."""
+"""Manifest: labels -> labelled clips, each with its files, captions and split."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Labelled clips -> frames, read in threads, ahead of whoever uses them."""
+"""Prefetching: labelled clips -> frames, read in threads, ahead of their use."""
 
 import os
 import sys

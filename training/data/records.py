@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def _draw_views(clip, keys, num_frames, sampling, size):
         }
     # More moments than a view has, and larger than it, for it is a part of them.
     larger = tuple(5 * side // 4 for side in size)
-    frames = read_clip(clip, SamplingOptions(3 * sampling.num_frames), larger)
+    frames = read_clip(clip, replace(sampling, num_frames=3 * sampling.num_frames), larger)
     return {key: another_view(frames, num_frames, size, rng) for key, rng in rngs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Rows of labels as written, and what all formats share in reading them."""
+"""Rows of labels as written, and the parsing that all formats share."""
 
 import ast
 import json

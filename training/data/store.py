@@ -1,4 +1,4 @@
-"""Features on disk, found again by what they are of.
+"""Cache of features on disk, keyed by content.
 
 A store is a folder of TFRecord files, each with an index beside it, a line of JSON a record. A
 record is a `tf.train.SequenceExample`:
@@ -50,7 +50,7 @@ def content_digest(*paths: Path) -> str:
 
 
 class FeatureStore:
-    """Features on disk, found again by key; used as a context manager.
+    """Cache of features on disk, by key; used as a context manager.
 
     A record is whole on disk before its line in the index is, so a process may be killed at any
     moment, and several may write at the same time, each into files of its own.

@@ -1,4 +1,4 @@
-"""Tables as people and spreadsheets write them -> rows of cells, quotes and all."""
+"""Lenient CSV parser: tables as people and spreadsheets write them -> rows of cells."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Further views of a clip to learn from."""
+"""Augmentation: further views of a clip to learn from."""
 
 import cv2
 import numpy as np

@@ -1,1 +1,1 @@
-"""Training and measuring models that label moments."""
+"""Training and evaluation of models that label moments (temporal action segmentation)."""

@@ -1,4 +1,4 @@
-"""How well a model labels the moments of labelled videos."""
+"""Evaluation of a model that labels moments."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ def moments_of(
     options: LabellingOptions,
     multi_label: bool,
 ) -> tuple[Moment, ...]:
-    """What holds when by probabilities `(num_frames, num_labels)`."""
+    """Labelled segments from probabilities `(num_frames, num_labels)`."""
     segments = segments_of(probabilities, labels, options, multi_label)
     return tuple(Moment(x.label, x.start, x.end) for x in segments)
 

@@ -1,4 +1,4 @@
-"""Labels of moments, in the formats they come in -> what holds when in each video."""
+"""Parsers of labels of moments -> the labelled segments of each video."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ _EXPECTED = "expected path,start,end,label, times in seconds or as h:mm:ss.mmm"
 
 
 class Moment(NamedTuple):
-    """What holds from `start` to before `end`, seconds."""
+    """A label that holds from `start` to before `end`, seconds."""
 
     label: str
     start: float
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """A video and what holds when.
+    """A video and its labelled segments.
 
     Attributes:
         path: the file.
@@ -263,7 +263,7 @@ def labels_of(videos: Sequence[LabelledVideo], multi_label: bool) -> tuple[str, 
 def targets_of(
     video: LabelledVideo, labels: Sequence[str], num_frames: int, fps: float, multi_label: bool
 ) -> np.ndarray:
-    """What holds at each moment that a model looks at; labels that it does not know do not.
+    """Training targets: the label, or labels, of each moment; unknown ones are left out.
 
     Args:
         video: the labels.

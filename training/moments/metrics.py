@@ -1,4 +1,4 @@
-"""How good labels of moments are, as the field measures it.
+"""Metrics of temporal action segmentation.
 
 Frame accuracy, edit score and segmental F1 are those of Lea et al. 2017, "Temporal convolutional
 networks for action segmentation and detection"; figures are shares between 0 and 1.

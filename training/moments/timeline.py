@@ -1,4 +1,4 @@
-"""A picture of what holds when in videos: truth above prediction."""
+"""Plots of timelines: a video's labels above what a model predicts."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Teaches a labelling model what is happening at each moment of long videos.
+"""Training loop of a model that labels moments, on long videos.
 
 Truncated back-propagation through time: a video is learned window by window, each beginning with
 the state that the window before left, through which no gradient flows back.
@@ -26,7 +26,7 @@ MAX_CHANGE = 4.0  # tau of the smoothing loss
 
 @dataclass(frozen=True)
 class LabelTrainingOptions:
-    """How long and how hard to train.
+    """Hyperparameters of a training.
 
     Attributes:
         epochs: passes over the videos, at most.
@@ -59,7 +59,7 @@ class LabelTrainingOptions:
 
 
 def balanced_weights(videos: Sequence[LabelledFeatures], config: LabelConfig) -> np.ndarray:
-    """How much each label counts, `(num_labels,)`, so that all count alike in the end.
+    """Class weights, `(num_labels,)`: rare labels count more, so that all count alike in the end.
 
     With one label at a time moments / (labels * moments of the label); with several, what a
     moment that has the label counts against one that has not: moments without / moments with.
@@ -126,7 +126,7 @@ def _mean(losses, live):
 
 
 class _Steps:
-    """What is done to a batch, compiled once."""
+    """Training and prediction step of a batch, compiled once."""
 
     def __init__(self, model, weights, options, optimizer=None):
         self.model, self.options, self.optimizer = model, options, optimizer

@@ -18,7 +18,7 @@ BATCH_FRAMES = 32  # in a batch of the backbone, and in a record of the store
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures:
-    """A video as a labelling model learns it.
+    """Training data of one video: its features and the target of each moment.
 
     Attributes:
         features: `(num_frames, *feature_shape)`, `fps` a second; an array, or `KeptFeatures`.
@@ -106,7 +106,7 @@ class Window(NamedTuple):
 def lay_out(
     lengths: Sequence[int], num_lanes: int, window: int, rng: np.random.Generator | None = None
 ) -> Iterator[list[Window | None]]:
-    """Cuts videos into windows and lays them into lanes, each video's one after another.
+    """Schedules windows: cuts videos into them and lays them into lanes, one after another.
 
     A lane that has come to the end of its video takes the next one. So the state that a lane's
     window leaves is the one that the lane's next window needs, unless a video begins there.

@@ -188,7 +188,7 @@ def _weights(folder):
 
 def test_student_goes_on_and_learns_soft_labels_too(student, teacher_path, tmp_path):
     first, views = student
-    views.label(teacher_path)
+    views.add_soft_labels(teacher_path)
     assert views.soft_labels.shape == (80, 5)
     np.testing.assert_allclose(views.soft_labels.astype(float).sum(1), 1, atol=0.01)
     second, third = tmp_path / "second", tmp_path / "third"
@@ -211,7 +211,7 @@ def test_words_are_told_of_pictures_with_captions_that_are_not_mixed(
 ):
     views = _views(tmp_path, pictures, teacher_path)
     captions = [["A red dog runs.", "A dog."]] * 10 + [["A cat."]] * 10 + [[]] * 20
-    views.tell(captions)
+    views.add_words(captions)
     assert views.words.shape == (40, 4)  # cat dog red runs; "a" is said of all
     for batch, (_, (_, said)) in enumerate(views):
         rows = np.sort(views.order[batch * 16 :][:16])
@@ -231,7 +231,7 @@ def test_word_loss_passes_over_what_is_not_known():
 def test_student_learns_words(student, tmp_path):
     base, views = student
     bright = views.views[:40].mean((1, 2, 3)) > np.median(views.views[:40].mean((1, 2, 3)))
-    views.tell([["bright day"] if one else ["dark night"] for one in bright])
+    views.add_words([["bright day"] if one else ["dark night"] for one in bright])
     distill.train(views, TINY_CNN, tmp_path, epochs=4, learning_rate=1e-2, base=base)
     views.words = None
     losses = _losses(tmp_path, "words_loss")
@@ -240,15 +240,15 @@ def test_student_learns_words(student, tmp_path):
 
 def test_soft_labels_are_of_one_classifier(student, teacher_path, tmp_path):
     _, views = student
-    views.label(teacher_path)
+    views.add_soft_labels(teacher_path)
     found = np.array(views.soft_labels)
     (views.folder / "soft_labels/progress.json").write_text('{"views": 64}')
-    views.label(teacher_path)  # the rest of them
+    views.add_soft_labels(teacher_path)  # the rest of them
     np.testing.assert_array_equal(views.soft_labels, found)
     other = tmp_path / "other.tflite"
     other.write_bytes(teacher_path.read_bytes())
     with pytest.raises(DatasetError, match="soft_labels: holds the work on other labels"):
-        views.label(other)
+        views.add_soft_labels(other)
 
 
 def test_views_of_other_pictures_are_kept_elsewhere(pictures, teacher_path, tmp_path):
