@@ -388,6 +388,7 @@ def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api
     keys(Keys.ARROW_RIGHT)
     person.wait(f"{PLAYER}.currentTime > {before + 1}")
     keys("e")
+
     # The player obeys where one types, too.
     def control(key):
         chain = ActionChains(person.browser).key_down(Keys.CONTROL).send_keys(key)
