@@ -174,6 +174,7 @@ def to_correct(db: sqlite3.Connection, beside: str = "") -> list[str]:
     rows = db.execute(
         "SELECT videos.id FROM videos JOIN sentences ON sentences.video = videos.id "
         "AND position = 0 WHERE caption IS NOT NULL AND (corrected IS NULL OR videos.id = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM watched WHERE video = videos.id AND missing IS NOT NULL) "
         "ORDER BY json_extract(caption, '$.candidates[0].score'), videos.id",
         (beside,),
     )
