@@ -29,15 +29,6 @@ _LONGEST_NAME = 240  # bytes; file systems take 255, of which an unfinished file
 T = TypeVar("T")
 
 
-def _read_text(line: bytes):
-    """Raises ValueError where a line is none of the format `text`."""
-    if b"\t" not in line:
-        raise ValueError(f"expected a path, a tab and a sentence, received: {line!r}")
-
-
-_READ = {JOURNAL: from_json, "text": _read_text, "csv": None}
-
-
 class Journal:
     """Writes captions in several formats, and knows which videos need none any more.
 
@@ -95,7 +86,7 @@ class Journal:
             for name, file in files.items():
                 if name == JOURNAL and resume:
                     continue
-                file.restart(_READ[name], keep=not resume)
+                file.restart(FORMATS[name].read, keep=not resume)
                 for line in files[JOURNAL].lines() if resume else ():
                     file.append(FORMATS[name].write(from_json(line)) + "\n")
             self.kept = [file.kept for file in files.values() if file.kept]

@@ -114,6 +114,11 @@ def to_text(result: Caption | Failure) -> str:
     )
 
 
+def _read_text(line: bytes):
+    if b"\t" not in line:
+        raise ValueError(f"expected a path, a tab and a sentence, received: {line!r}")
+
+
 def to_csv(result: Caption | Failure) -> str:
     """A line of `COLUMNS` a segment, or one for the whole; without the last line break."""
     if isinstance(result, Failure):
@@ -190,17 +195,20 @@ class Format:
         suffix: of a file in this format.
         header: the first line of a file, where it has one.
         one_file: whether the captions of many videos make one file, or one each.
+        read: raises ValueError for what is no line of a file in this format, so that no other
+            file is overwritten; needed where a file has no header.
     """
 
     write: Callable[[Caption | Failure], str]
     suffix: str
     header: str = ""
     one_file: bool = True
+    read: Callable[[bytes], object] | None = None
 
 
 FORMATS = {
-    "jsonl": Format(to_json, ".jsonl"),
-    "text": Format(to_text, ".txt"),
+    "jsonl": Format(to_json, ".jsonl", read=from_json),
+    "text": Format(to_text, ".txt", read=_read_text),
     "csv": Format(to_csv, ".csv", header=",".join(COLUMNS)),
     "srt": Format(to_srt, ".srt", one_file=False),
     "vtt": Format(to_vtt, ".vtt", one_file=False),
