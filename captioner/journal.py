@@ -1,21 +1,18 @@
 """Crash-safe output files, which a later run can go on with.
 
-`RowsFile` and `write_whole` serve all that is written: captions and labels. The `Journal` writes
-captions in several formats. Its rows of JSON are appended after all other formats have been
+`RowsFile` serves all that is written in rows: captions and labels. The `Journal` writes captions in
+several formats. Its rows of JSON are appended after all other formats have been
 written, which are made of these rows again after a crash.
 """
 
-import errno
 import fcntl
 import io
 import os
-import shutil
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from hashlib import blake2b
-from pathlib import Path, PurePath
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -23,18 +20,14 @@ import numpy as np
 from .caption import Caption, Failure
 from .errors import CaptionerError
 from .output import FORMATS, Format, from_json
+from .sidecars import Sidecars, digest_of, keep, plainly, write_whole
 
 JOURNAL = "jsonl"
-_LONGEST_NAME = 240  # bytes; file systems take 255, of which an unfinished file needs a few more
 T = TypeVar("T")
 
 
 class Journal:
-    """Writes captions in several formats, and knows which videos need none any more.
-
-    Attributes:
-        kept: the files in which that is now which others of an earlier run held.
-    """
+    """Writes captions in several formats, and knows which videos need none any more."""
 
     def __init__(
         self,
@@ -68,13 +61,16 @@ class Journal:
             name: output if len(formats) == 1 else _with_suffix(output, FORMATS[name].suffix)
             for name in dict.fromkeys(formats)
         }
-        self._folders = [
-            (path, FORMATS[name]) for name, path in paths.items() if not FORMATS[name].one_file
+        folders = {
+            path: FORMATS[name] for name, path in paths.items() if not FORMATS[name].one_file
+        }
+        self._sidecars = [
+            (Sidecars(path, form.suffix), form.write) for path, form in folders.items()
         ]
         self._done = np.zeros(0, np.uint64)
         with ExitStack() as opened:
-            for folder, _ in self._folders:
-                with _plainly(folder):
+            for folder in folders:
+                with plainly(folder):
                     folder.mkdir(parents=True, exist_ok=True)
             files = {
                 name: opened.enter_context(RowsFile(path, _header(FORMATS[name])))
@@ -89,7 +85,6 @@ class Journal:
                 file.restart(FORMATS[name].read, keep=not resume)
                 for line in files[JOURNAL].lines() if resume else ():
                     file.append(FORMATS[name].write(from_json(line)) + "\n")
-            self.kept = [file.kept for file in files.values() if file.kept]
             self._stack = opened.pop_all()
         # The journal comes last: what it has, all others have.
         self._files = sorted(
@@ -102,6 +97,11 @@ class Journal:
         return is_done(self._done, str(video))
 
     @property
+    def kept(self) -> list[Path]:
+        """The files in which that is now which others of an earlier run held."""
+        return [file.kept for file, _ in self._files if file.kept]
+
+    @property
     def num_before(self) -> int:
         """How many videos were done before."""
         return len(self._done)
@@ -112,9 +112,9 @@ class Journal:
         Raises:
             CaptionerError: the disk is full, or cannot be written; what was written is whole.
         """
-        for folder, form in self._folders:
+        for sidecars, write in self._sidecars:
             if isinstance(result, Caption):
-                write_whole(beside(folder, result.video, form.suffix), [form.write(result)])
+                write_whole(sidecars.path_of(result.video), [write(result)])
         for file, form in self._files:
             file.append(form.write(result) + "\n")
 
@@ -132,7 +132,7 @@ class RowsFile:
     first byte is written last: until then it is NUL, so that a torn group shows it too.
 
     Attributes:
-        kept: where `restart` has put what an earlier run has written, or None.
+        kept: where that is now which an earlier run has written, or None.
     """
 
     def __init__(self, path: Path, header: str = ""):
@@ -146,7 +146,8 @@ class RowsFile:
             CaptionerError: it cannot be written, or another process is writing it.
         """
         self.path, self._header, self.kept = path, header, None
-        with _plainly(path):
+        self._outdated = self._keeps = False
+        with plainly(path):
             self._file = _open(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +158,7 @@ class RowsFile:
             ) from err
 
     def restart(self, read: Callable[[bytes], object] | None = None, keep: bool = True):
-        """Empties the file, but for its header.
+        """Lets the file begin anew: it is emptied when there is something to put in.
 
         Args:
             read: as for `resume`: rows that an earlier run has written may go, nothing else.
@@ -168,13 +169,15 @@ class RowsFile:
         """
         if self._size():  # a pipe has none, and cannot be cut
             self._check(read)
-            if keep:
-                self.kept = self.path.with_name(self.path.name + "~")
-                while self.kept.exists():
-                    self.kept = self.kept.with_name(self.kept.name + "~")
-                with _plainly(self.kept):
-                    shutil.copyfile(self.path, self.kept)
-            self._file.truncate(0)
+            self._outdated, self._keeps = True, keep
+        elif self._header:
+            self.append(self._header)
+
+    def _empty(self):
+        if self._keeps:
+            self.kept = keep(self.path)
+        self._file.truncate(0)
+        self._outdated = False
         if self._header:
             self.append(self._header)
 
@@ -236,11 +239,13 @@ class RowsFile:
         Raises:
             CaptionerError: the disk is full, or cannot be written; the file is as it was.
         """
+        if self._outdated:
+            self._empty()
         # A path may hold bytes that are no UTF-8.
         data = text.encode("utf-8", "surrogateescape")
         start, is_regular = self._size(), stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         parts = [(start, data)]
-        with _plainly(self.path):
+        with plainly(self.path):
             try:
                 if data.count(b"\n") > 1 and is_regular:
                     self._file.truncate(start + len(data))
@@ -341,12 +346,6 @@ def is_stale(result: Caption | Failure, retry_failed: bool) -> bool:
     return (found.st_size, found.st_mtime) != (result.size, result.modified)
 
 
-def digest_of(video: str) -> int:
-    """A path in 64 bits."""
-    digest = blake2b(video.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
-
-
 def _with_suffix(output: Path, suffix: str) -> Path:
     """A name with the suffix of a format in place of another one's; of `may.2024` all stands."""
     if output.suffix in {form.suffix for form in FORMATS.values()}:
@@ -354,50 +353,5 @@ def _with_suffix(output: Path, suffix: str) -> Path:
     return output.with_name(output.name + suffix)
 
 
-def beside(folder: Path, video: str, suffix: str) -> Path:
-    """Where in a folder the file of a video goes: by its path, which cannot lead out of it.
-
-    So that no two share a file, `..` becomes a folder of its own, and of a name that is too long
-    for the file system a part and a digest are taken.
-    """
-    parts = [
-        "__" if part == ".." else part for part in PurePath(video).parts if part not in ("/", ".")
-    ]
-    name = os.fsencode(parts[-1])
-    if len(name) + len(suffix) > _LONGEST_NAME:
-        short = name[:180].decode("utf-8", "ignore")
-        parts[-1] = f"{short}-{digest_of(video):016x}"
-    return folder.joinpath(*parts[:-1], parts[-1] + suffix)
-
-
-def write_whole(path: Path, pieces: Iterable[str]):
-    """Writes a file, and the folders it is in, so that all of it is there or nothing.
-
-    Raises:
-        CaptionerError: it cannot be written.
-    """
-    new = path.with_name(f".{path.name}.new")
-    with _plainly(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with new.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(pieces)
-            os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
-
-
 def _header(form: Format) -> str:
     return form.header and form.header + "\n"
-
-
-@contextmanager
-def _plainly(path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        full = err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise CaptionerError(
-            f"{path}: cannot be written: {err.strerror}"
-            + ("; make room and go on with --resume, all rows so far are whole" if full else "")
-        ) from err

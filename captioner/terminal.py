@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,6 +43,44 @@ def speak_unicode():
         sys.stdout.reconfigure(errors="backslashreplace")
     else:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end all as Ctrl-C does: PID 1 of a container would not heed it else."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stop_at_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C or SIGTERM once asks to finish what is in flight, twice stops at once."""
+    stop = threading.Event()
+
+    def ask(*_):
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminate)
+        message = "\ncaptioner: finishing what is in flight; Ctrl-C again stops at once"
+        print(message, file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    terminate = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _scratch() -> io.BufferedRandom:

@@ -19,7 +19,7 @@ ORDER["captioner"] = """
     layers: recurrence cells attention sequence
     model decoding model_folder
     engines: keras_engine lite_engine programs saved_model
-    batch pipeline output journal
+    batch pipeline output sidecars journal
     moments: model folder segments output labeller
     cluster: stores part_files on_ray
     cli: arguments finding progress caption label info export main __main__ demo

@@ -11,7 +11,7 @@ from captioner.caption import Failure
 from captioner.errors import CaptionerError
 from captioner.journal import JOURNAL, Journal
 from captioner.output import FORMATS
-from captioner.terminal import ALL_GOOD, SOME_FAILED, printable
+from captioner.terminal import ALL_GOOD, INTERRUPTED, SOME_FAILED, printable, stop_at_interrupt
 from captioner.video import SUFFIXES
 
 from .config import WebConfig
@@ -139,8 +139,9 @@ def _upload(args) -> int:
 
         if resume:
             journal = begin()
+        stop = stack.enter_context(stop_at_interrupt())
         results = caption_on_server(
-            args.url, args.paths, os.environ.get(TOKEN), args.recursive, journal or ()
+            args.url, args.paths, os.environ.get(TOKEN), args.recursive, journal or (), stop
         )
         stack.enter_context(closing(results))
         for result in results:
@@ -158,6 +159,10 @@ def _upload(args) -> int:
             before = journal.num_before if journal else 0
             told = f"{captioned} captioned, {failed} failed, {before} done before"
             print(f"captioner: {told}", file=sys.stderr)
+    if stop.is_set():
+        again = "; the same command with --resume goes on" if args.output else ""
+        print(f"captioner: interrupted{again}", file=sys.stderr)
+        return INTERRUPTED
     return SOME_FAILED if failed else ALL_GOOD
 
 

@@ -1,6 +1,7 @@
 """HTTP client: videos to a running server, captions back."""
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
@@ -26,6 +27,7 @@ def caption_on_server(
     token: str | None = None,
     recursive: bool = False,
     done: Container[str] = (),
+    stop: threading.Event | None = None,
 ) -> Iterator[Caption | Failure]:
     """Uploads videos to a server, waits for their captions, and yields these in order.
 
@@ -38,6 +40,7 @@ def caption_on_server(
         token: of the server, if it asks for one.
         recursive: search folders in folders too.
         done: paths to leave out.
+        stop: once set, no caption is waited for after the one that is.
 
     Raises:
         CaptionerError: the server cannot be reached, or does not let us in.
@@ -48,7 +51,7 @@ def caption_on_server(
     files = (file for file in files if isinstance(file, Failure) or file not in done)
     sent: deque[tuple[str | Failure, str]] = deque()
     try:
-        while True:
+        while stop is None or not stop.is_set():
             for file in islice(files, AHEAD - len(sent)):
                 sent.append((file, "" if isinstance(file, Failure) else server.send(Path(file))))
             if not sent:

@@ -1,11 +1,8 @@
 """The verb `caption` of the `captioner` command."""
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
@@ -21,7 +18,15 @@ from ..errors import CaptionerError
 from ..journal import JOURNAL, Journal
 from ..model_folder import DEFAULT_MODEL, ModelFolder
 from ..output import FORMATS
-from ..terminal import ALL_GOOD, INTERRUPTED, SOME_FAILED, muted_stderr, positive, printable
+from ..terminal import (
+    ALL_GOOD,
+    INTERRUPTED,
+    SOME_FAILED,
+    muted_stderr,
+    positive,
+    printable,
+    stop_at_interrupt,
+)
 from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from . import arguments
@@ -160,7 +165,6 @@ def _caption(args) -> int:
     decoding = overridden(own, vars(args))
     options = arguments.flags_of(decoding, own, args.segments)
     with ExitStack() as stack:
-        stack.enter_context(_end_at_sigterm())
         readers = []
         if args.on is None:
             readers = [Reader(limits) for _ in range(args.workers or num_cores())]
@@ -176,8 +180,7 @@ def _caption(args) -> int:
             journal = stack.enter_context(
                 _journal(args.output, args.formats, captioner.name, *going_on)
             )
-            for kept in getattr(journal, "kept", ()):
-                tell_kept(args.output, kept)
+            stack.callback(_tell_kept, args.output, journal)
 
         def todo(tell=None):
             how = (args.recursive, captioner.name, args.shard, tell, args.frames_folder)
@@ -185,7 +188,7 @@ def _caption(args) -> int:
                 if isinstance(found, Failure) or not journal or found not in journal:
                     yield found
 
-        stop = stack.enter_context(_stop_at_interrupt())
+        stop = stack.enter_context(stop_at_interrupt())
         videos = takewhile(lambda _: not stop.is_set(), todo(tell))
         if args.on is None:
             results = caption_files(captioner, videos, args.segments, readers)
@@ -221,6 +224,11 @@ def _caption(args) -> int:
     return SOME_FAILED if progress.failed else ALL_GOOD
 
 
+def _tell_kept(output: Path | str, journal: Journal | Parts):
+    for kept in journal.kept:
+        tell_kept(output, kept)
+
+
 def _journal(
     output: Path | str,
     formats: list[str],
@@ -235,41 +243,6 @@ def _journal(
     if formats != [JOURNAL]:
         raise CaptionerError(f"{output}: a folder of rows; leave out --format, --formats")
     return Parts(output, model, resume, retry_failed, options)
-
-
-@contextmanager
-def _end_at_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end all as Ctrl-C does: PID 1 of a container would not heed it else."""
-
-    def end(*_):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _stop_at_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM once asks to finish what is in flight, twice stops at once."""
-    stop = threading.Event()
-
-    def ask(*_):
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-        signal.signal(signal.SIGTERM, terminate)
-        message = "\ncaptioner: finishing what is in flight; Ctrl-C again stops at once"
-        print(message, file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, ask)
-    terminate = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-        signal.signal(signal.SIGTERM, terminate)
 
 
 def load_captioner(

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from functools import partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,10 +11,19 @@ from tqdm import tqdm
 from ..caption import Failure
 from ..config import overridden
 from ..errors import CaptionerError, VideoError
-from ..journal import RowsFile, beside, write_whole
+from ..journal import RowsFile
 from ..moments.folder import LabelFolder
 from ..moments.output import FORMATS, to_text
-from ..terminal import ALL_GOOD, SOME_FAILED, add_labelling_options, muted_stderr, printable
+from ..sidecars import Sidecars, write_whole
+from ..terminal import (
+    ALL_GOOD,
+    INTERRUPTED,
+    SOME_FAILED,
+    add_labelling_options,
+    muted_stderr,
+    printable,
+    stop_at_interrupt,
+)
 from ..video import SUFFIXES
 from ..video.reader import Reader, ReadingLimits
 from .arguments import add_reading_limits
@@ -28,7 +37,8 @@ def add_label(commands):
         "label",
         help="label every moment of videos",
         description="Labels what happens when in videos of any length, a row a segment.",
-        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage.",
+        epilog="Exit status: 0 all good, 1 some failed (their rows say why), 2 wrong usage, "
+        "130 interrupted.",
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help=f"a file, or a folder of {' '.join(SUFFIXES)}")
@@ -71,11 +81,17 @@ def _label(args) -> int:
     with Reader(ReadingLimits(args.time_limit, args.memory_limit)) as reader:
         reader.start()  # while the model is loading
         label = partial(load_labeller(args.model, vars(args)).label, reader=reader)
-        if args.output is None:
-            failures = _print(found, label, form)
-        else:
-            write = _write_table if form.is_table else _write_files
-            failures = write(found, label, form, args.output, args.resume)
+        with stop_at_interrupt() as stop:
+            found = takewhile(lambda _: not stop.is_set(), _progress(found))
+            if args.output is None:
+                failures = _print(found, label, form)
+            else:
+                write = _write_table if form.is_table else _write_files
+                failures = write(found, label, form, args.output, args.resume)
+    if stop.is_set():
+        again = "; the same command with --resume goes on" if args.output else ""
+        print(f"captioner: interrupted{again}", file=sys.stderr)
+        return INTERRUPTED
     return SOME_FAILED if failures else ALL_GOOD
 
 
@@ -107,7 +123,7 @@ def _print(found, label, form) -> int:
 
     failures = 0
     write(form.header)
-    for item in _progress(found):
+    for item in found:
         try:
             for piece in _pieces(item, label, form):
                 write(piece)
@@ -126,10 +142,8 @@ def _write_table(found, label, form, output, resume) -> int:
     with RowsFile(output, form.header) as table:
         if not resume:
             table.restart(form.read_video)
-            if table.kept:
-                tell_kept(output, table.kept)
         done = set(table.resume(form.read_video)) if resume else ()
-        for item in _progress(found):
+        for item in found:
             if _name(item) in done:
                 continue
             try:
@@ -138,14 +152,16 @@ def _write_table(found, label, form, output, resume) -> int:
                 failures += 1
                 text = form.failure(_name(item), str(err))
             table.append(text)
+        if table.kept:
+            tell_kept(output, table.kept)
     return failures
 
 
 def _write_files(found, label, form, folder, resume) -> int:
     """Writes a file a video, each there only when it is whole; counts failures."""
-    failures = 0
-    for item in _progress(found):
-        file = beside(folder, _name(item), form.suffix)
+    failures, sidecars = 0, Sidecars(folder, form.suffix)
+    for item in found:
+        file = sidecars.path_of(_name(item))
         if resume and file.exists():
             continue
         try:

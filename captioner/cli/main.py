@@ -3,7 +3,8 @@
 Other packages add verbs through the entry-point group `captioner.commands`, and verbs of
 `captioner moments` through `captioner.commands.moments`: each entry is a function that takes
 argparse's subparsers, adds its own, and sets its default `run`, a function of the parsed arguments
-that returns the exit status.
+that returns the exit status; `goes_on=True` says that the same command goes on where it was
+interrupted.
 """
 
 import argparse
@@ -13,7 +14,14 @@ import sys
 from importlib.metadata import entry_points, version
 
 from ..errors import CaptionerError
-from ..terminal import INTERRUPTED, SOME_FAILED, WRONG_USAGE, open_closed_streams, speak_unicode
+from ..terminal import (
+    INTERRUPTED,
+    SOME_FAILED,
+    WRONG_USAGE,
+    ended_by_sigterm,
+    open_closed_streams,
+    speak_unicode,
+)
 from .caption import add_caption
 from .export import add_export
 from .info import add_info
@@ -29,12 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     speak_unicode()
     args = _parser().parse_args(arguments)
     try:
-        return args.run(args)
+        with ended_by_sigterm():
+            return args.run(args)
     except CaptionerError as err:
         print(f"captioner: {err}", file=sys.stderr)
         return WRONG_USAGE
     except KeyboardInterrupt:
-        print("captioner: interrupted; what was written is whole", file=sys.stderr)
+        again = ", and the same command goes on" if getattr(args, "goes_on", False) else ""
+        print(f"captioner: interrupted; what was written is whole{again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

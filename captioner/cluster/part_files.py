@@ -1,7 +1,8 @@
 """Output as a folder of part files, Parquet or JSON Lines, on a disk or in an object store.
 
 Files are not appended to: each holds the rows of a minute or so and appears whole. A run that goes
-on adds files.
+on adds files; one that begins anew moves those of the run before to a folder of their own, once
+there are rows to write.
 """
 
 import json
@@ -15,8 +16,9 @@ import numpy as np
 
 from ..caption import Caption, Failure
 from ..errors import CaptionerError
-from ..journal import digest_of, expect_options, is_done, is_stale
+from ..journal import expect_options, is_done, is_stale
 from ..output import from_row, to_json, to_row
+from ..sidecars import digest_of
 from .stores import is_address, open_store
 
 PARQUET, JSON = ".parquet", ".jsonl"
@@ -32,7 +34,11 @@ def is_parts(output) -> bool:
 
 
 class Parts:
-    """Writer of part files that knows which videos are done, as a `Journal` does."""
+    """Writer of part files that knows which videos are done, as a `Journal` does.
+
+    Attributes:
+        kept: folders that hold what an earlier run has written.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class Parts:
         if self._suffix not in (PARQUET, JSON):
             raise CaptionerError(f"{output}: name it .parquet or .jsonl, by what it is to hold")
         self._filesystem, self._folder = open_store(output)
+        self.kept: list[str] = []
+        self._outdated: list[str] = []
         self._rows: list[Caption | Failure] = []
         self._begun = time.monotonic()
         try:
@@ -90,14 +98,32 @@ class Parts:
         name = f"part-{time.time_ns()}-{uuid4().hex[:8]}{self._suffix}"
         rows, self._rows, self._begun = self._rows, [], time.monotonic()
         if rows:
+            self._keep()
             self._write(f"{self._folder}/{name}", rows)
+
+    def _keep(self):
+        """Moves what an earlier run has written to a folder whose name has a `~` more."""
+        from pyarrow.fs import FileType
+
+        if not self._outdated:
+            return
+        more = "~"
+        while self._filesystem.get_file_info(self._folder + more).type != FileType.NotFound:
+            more += "~"
+        try:
+            self._filesystem.create_dir(self._folder + more)
+            for path in self._outdated:
+                self._filesystem.move(path, f"{self._folder}{more}/{path.rsplit('/', 1)[1]}")
+        except OSError as err:
+            raise CaptionerError(f"{self._output}{more}: cannot be written: {err}") from err
+        self._outdated, self.kept = [], [f"{self._output.rstrip('/')}{more}"]
 
     def _mend(self, model, resume, retry_failed, options) -> np.ndarray:
         """Drops rows to be written anew; digests of the videos that are done."""
         done = array("Q")
         for path in list(self._files()):
             if not resume:
-                self._filesystem.delete_file(path)
+                self._outdated.append(path)
                 continue
             results = self._read(path)
             for result in results:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ import pytest
 from captioner import journal as journal_module
 from captioner.caption import Candidate, Caption, Failure
 from captioner.errors import CaptionerError, VideoError
-from captioner.journal import Journal, RowsFile, write_whole
+from captioner.journal import Journal, RowsFile
+from captioner.sidecars import Sidecars, write_whole
 from tests.clips import write_clip
 
 ROOT = Path(__file__).parents[2]
@@ -396,7 +398,9 @@ def test_sidecars_stay_in_their_folder(tmp_path, monkeypatch):
             journal.write(Caption(video, (Candidate("Something.", -1.0),), 1.0, "m"))
     found = sorted(str(path) for path in tmp_path.rglob("*.srt"))
     base = tmp_path / "in" / "side"
-    assert found == [str(base / name) for name in ("__/__/b.mp4.srt", "c.mp4.srt", "x/a.mp4.srt")]
+    assert found == [
+        str(base / name) for name in ("__/__/b.mp4.srt", "__root/x/a.mp4.srt", "c.mp4.srt")
+    ]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -428,6 +432,40 @@ def test_what_an_earlier_run_has_written_is_kept(form, videos, tmp_path):
         written.append(path.read_bytes())
     assert [(tmp_path / f"out{'~' * n}").read_bytes() for n in (1, 2, 0)] == written
     assert journal.kept == [tmp_path / "out~~"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "text"])
+def test_nothing_is_emptied_before_there_is_something_to_put_in(form, videos, tmp_path):
+    path = tmp_path / "out"
+    with Journal(path, [form], "m") as journal:
+        journal.write(_told(videos[0]))
+    before = path.read_bytes()
+    with Journal(path, [form], "m"):
+        pass
+    assert path.read_bytes() == before
+    assert not (tmp_path / "out~").exists()
+
+
+def test_a_subtitle_that_was_corrected_is_kept(videos, tmp_path):
+    for text in ("First.", "First.", "Second."):
+        with Journal(tmp_path / "side", ["srt"], "m") as journal:
+            journal.write(_told(videos[0], text))
+    found = sorted(path.name for path in (tmp_path / "side").rglob("*.srt*"))
+    assert found == ["a.mp4.srt", "a.mp4.srt~"]
+
+
+def test_no_two_videos_share_a_subtitle(tmp_path):
+    names = ["a/v.mp4", "/a/v.mp4", "../a/v.mp4", "__/a/v.mp4", "__root/a/v.mp4", "A/v.mp4"]
+    names += ["a/V.mp4", "a/v.MP4", "u\u0308.mp4", "\u00fc.mp4", "\u00dc.mp4"]
+    for _ in range(2):  # the second run finds the files of the first
+        sidecars, found = Sidecars(tmp_path, ".srt"), []
+        for name in names:
+            found.append(sidecars.path_of(name))
+            write_whole(found[-1], [name])
+        assert [path.read_text() for path in found] == names
+    alike = {unicodedata.normalize("NFC", str(path)).casefold() for path in found}
+    assert len(alike) == len(names)
+    assert found[0] == tmp_path / "a" / "v.mp4.srt"
 
 
 def test_names_of_any_length_have_their_own_sidecars(tmp_path):

@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from captioner.errors import CaptionerError
+from captioner.terminal import INTERRUPTED
 from web import cli
-from web.client import caption_on_server
+from web.client import _Server, caption_on_server
 from web.config import WebConfig
 
 from .fakes import FakeCaptioner
@@ -101,6 +102,22 @@ def test_what_is_no_longer_waited_for_is_deleted_there(files):
         next(results)
         results.close()
         assert requests.get(f"{url}/api/v1/videos", timeout=5).json()["total"] == 0
+
+
+def test_an_upload_that_is_interrupted_waits_for_one_caption_more(files, monkeypatch, capsys):
+    result = _Server.result
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result(*args)
+
+    monkeypatch.setattr(_Server, "result", interrupted)
+    out = files / "out.jsonl"
+    with serving(WebConfig(data=files / "data", min_free=0)) as url:
+        assert _main("upload", url, files / "in", "-o", out) == INTERRUPTED
+        assert requests.get(f"{url}/api/v1/videos", timeout=5).json()["total"] == 0
+    assert out.read_text().count('"error": null') == 1
+    assert "--resume goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [["--resume"], ["--formats", "jsonl", "csv"]])

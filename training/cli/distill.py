@@ -52,7 +52,7 @@ def add_distill(commands):
         "--views", type=positive(int), default=4, help="crops of each picture; default: %(default)s"
     )
     add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
-    parser.set_defaults(run=_distill)
+    parser.set_defaults(goes_on=True, run=_distill)
 
 
 def _distill(args) -> int:

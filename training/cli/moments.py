@@ -94,7 +94,7 @@ def add_moments_train(verbs):
         epochs=LabelTraining.epochs,
         learning_rate=LabelTraining.learning_rate,
     )
-    parser.set_defaults(run=_train)
+    parser.set_defaults(goes_on=True, run=_train)
 
 
 def add_moments_evaluate(verbs):

@@ -118,7 +118,7 @@ def add_train(commands):
         f"{DecodingOptions().length_penalty}",
     )
     add("--half", action="store_true", help="save weights in half precision: a smaller folder")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(goes_on=True, run=_train)
 
 
 def _add_shape(parser):

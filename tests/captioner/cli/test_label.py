@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +17,7 @@ from captioner.errors import ModelError
 from captioner.model_folder import ModelFolder
 from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import LabelledSegment
-from captioner.terminal import ALL_GOOD, SOME_FAILED, WRONG_USAGE
+from captioner.terminal import ALL_GOOD, INTERRUPTED, SOME_FAILED, WRONG_USAGE
 from tests.clips import write_clip
 
 BGR = {"red": (0, 0, 255), "blue": (255, 0, 0)}
@@ -236,3 +239,30 @@ def test_wrong_usage(folder, model, tmp_path, capsys):
     assert run("moments", "label", folder / "0.avi", "--model", model) == WRONG_USAGE
     assert "not a whole model folder" in capsys.readouterr().err
     (tmp_path / "labels.txt").rename(model / "labels.txt")
+
+
+@pytest.mark.parametrize("form", ["csv", "srt"])
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_lets_a_video_be_finished(told, form, tmp_path, monkeypatch, capsys):
+    def load(*_):
+        def label(video, reader):
+            os.kill(os.getpid(), told)
+            yield LabelledSegment("red", 0.0, 1.0, 0.9)
+
+        return SimpleNamespace(label=label)
+
+    monkeypatch.setattr("captioner.cli.label.load_labeller", load)
+    arguments = ["moments", "label", "a.mp4", "b.mp4", "--model", "x", "--format", form]
+    assert run(*arguments, "-o", tmp_path / "out") == INTERRUPTED
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.read_text().count("red") for path in written] == [1]
+    assert "--resume goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_sigterm_ends_a_training_as_ctrl_c_does(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "training.moments.recipe.train_labeller", lambda _: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert run("moments", "train", "x.csv", "--output", tmp_path) == INTERRUPTED
+    assert "the same command goes on" in capsys.readouterr().err

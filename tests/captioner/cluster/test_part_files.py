@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import pytest
 
@@ -94,9 +95,15 @@ def test_without_resume_begins_anew_and_leaves_other_files(output, videos, tmp_p
     [folder] = tmp_path.glob("out.*")
     (folder / "notes.txt").touch()
     with Parts(output, "m") as out:
+        pass  # nothing to write: what was there stays there
+    with Parts(output, "m") as out:
         out.write(_told(videos[1]))
+    assert (folder / "notes.txt").exists()
+    shutil.move(f"{folder}~", tmp_path / "kept")
     (folder / "notes.txt").unlink()
     assert [row["video"] for row in _rows(tmp_path)] == [str(videos[1])]
+    assert out.kept == [f"{output}~"]
+    assert len(list((tmp_path / "kept").glob("part-*"))) == 1
 
 
 def test_paths_that_are_no_text(output, tmp_path):
