@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from .errors import CaptionerError
 
 ALL_GOOD, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+NO_FOLDER = "/"  # for temporary files: none can be written, so whatever asks for one is told
 
 
 def printable(text: str) -> str:
@@ -30,6 +31,18 @@ def open_closed_streams():
         except OSError:
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+def find_temporary_folder():
+    """Names a folder for temporary files where a read-only machine has none of the usual ones.
+
+    Libraries ask for one on import that few of them ever use.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        writable = (folder for folder in ("/dev/shm", "/run") if os.access(folder, os.W_OK))
+        tempfile.tempdir = os.environ["TMPDIR"] = next(writable, NO_FOLDER)
 
 
 def speak_unicode():

@@ -78,3 +78,15 @@ def add_reading_limits(parser, part: str):
         metavar="MB",
         help="most memory that reading a video may take; default: %(default)s",
     )
+    parser.add_argument(
+        "--pixel-limit",
+        type=positive(float),
+        default=ReadingLimits.megapixels,
+        metavar="MEGAPIXELS",
+        help="largest frames that are read; default: %(default)g",
+    )
+
+
+def reading_limits(args) -> ReadingLimits:
+    """What those flags say."""
+    return ReadingLimits(args.time_limit, args.memory_limit, args.pixel_limit)

@@ -28,7 +28,7 @@ from ..terminal import (
     stop_at_interrupt,
 )
 from ..video import SUFFIXES
-from ..video.reader import Reader, ReadingLimits
+from ..video.reader import Reader
 from . import arguments
 from .finding import find
 from .progress import Progress, tell, tell_kept
@@ -160,7 +160,7 @@ def _caption(args) -> int:
             raise CaptionerError(
                 f"--format {args.formats[0]} takes a file for each video; name a folder: -o FOLDER"
             )
-    limits = ReadingLimits(args.time_limit, args.memory_limit)
+    limits = arguments.reading_limits(args)
     own = ModelFolder.open(args.model).decoding
     decoding = overridden(own, vars(args))
     options = arguments.flags_of(decoding, own, args.segments)

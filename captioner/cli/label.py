@@ -25,8 +25,8 @@ from ..terminal import (
     stop_at_interrupt,
 )
 from ..video import SUFFIXES
-from ..video.reader import Reader, ReadingLimits
-from .arguments import add_reading_limits
+from ..video.reader import Reader
+from .arguments import add_reading_limits, reading_limits
 from .finding import find
 from .progress import tell, tell_kept
 
@@ -78,7 +78,7 @@ def _label(args) -> int:
             f"--format {args.format} does not tell videos apart, and there are {len(found)}; name "
             "a folder with --output"
         )
-    with Reader(ReadingLimits(args.time_limit, args.memory_limit)) as reader:
+    with Reader(reading_limits(args)) as reader:
         reader.start()  # while the model is loading
         label = partial(load_labeller(args.model, vars(args)).label, reader=reader)
         with stop_at_interrupt() as stop:

@@ -11,14 +11,17 @@ import argparse
 import errno
 import os
 import sys
+import tempfile
 from importlib.metadata import entry_points, version
 
 from ..errors import CaptionerError
 from ..terminal import (
     INTERRUPTED,
+    NO_FOLDER,
     SOME_FAILED,
     WRONG_USAGE,
     ended_by_sigterm,
+    find_temporary_folder,
     open_closed_streams,
     speak_unicode,
 )
@@ -34,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     0: all good; 1: some clips failed; 2: wrong usage; 130: interrupted.
     """
     open_closed_streams()
+    find_temporary_folder()
     speak_unicode()
     args = _parser().parse_args(arguments)
     try:
@@ -50,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as err:
-        if "temporary directory" in str(err):  # of Python's tempfile, wherever a library asks
+        if tempfile.tempdir == NO_FOLDER and str(err.filename).startswith(NO_FOLDER + "tmp"):
             print(
                 "captioner: there is no folder for temporary files; name one: TMPDIR=FOLDER",
                 file=sys.stderr,

@@ -97,8 +97,11 @@ def _find_or_write(folder, decoding, patient):
         if not patient:
             raise ConversionError((cached / REFUSAL).read_text(encoding="utf-8"))
         shutil.rmtree(cached, ignore_errors=True)
-    _log.warning("preparing the model %s to start at once: some 20 s, this time only", folder.name)
     try:
+        _expect_writable(cached.parent)
+        _log.warning(
+            "preparing the model %s to start at once: some 20 s, this time only", folder.name
+        )
         _write(folder, cached)
         _remove_others(cached, KEPT_IN_CACHE)
     except ModelError as err:
@@ -109,6 +112,15 @@ def _find_or_write(folder, decoding, patient):
             (cached / REFUSAL).write_text(str(err), encoding="utf-8")
         raise
     return cached
+
+
+def _expect_writable(folder: Path):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        raise ModelError(f"{folder}: cannot be written: {err.strerror}") from err
 
 
 def write_programs(folder: ModelFolder, target: Path | None = None, int8: bool = False) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import VideoError
-from .pixels import MAX_PIXELS, check_pixels
+from .pixels import check_pixels, reduction_of
 
 # What Pillow reads in this process and by content alone; it would start other programs for some.
 _FORMATS = "JPEG PNG GIF WEBP TIFF BMP AVIF JPEG2000 ICO QOI SGI SUN".split()
@@ -51,9 +51,9 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     try:
         with _opened(path) as image:
             width, height = image.size
-            parts = [part for part in (1, 2, 4, 8) if width * height <= MAX_PIXELS * part**2]
-            if parts[:1] != [1] and parts and image.format in ("JPEG", "MPO"):
-                image.draft(None, (width // parts[0], height // parts[0]))
+            reduction = reduction_of(width, height)
+            if (reduction or 1) > 1 and image.format in ("JPEG", "MPO"):
+                image.draft(None, (width // reduction, height // reduction))
             check_pixels(path, *image.size)
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))

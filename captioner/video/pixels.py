@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange
 
 from ..errors import VideoError
 
-MAX_PIXELS = 8192 * 8192  # of a frame
+MEGAPIXELS = 68  # of a frame, at most: 8192 x 8192
 
 # Of animated pictures, whose transparent parts are shown on white. In videos it is seldom meant.
 _TRANSPARENT = {"rgba", "rgba64be", "ya8", "ya16be", "pal8"}
@@ -22,17 +22,31 @@ _TRANSPARENT = {"rgba", "rgba64be", "ya8", "ya16be", "pal8"}
 _YCGCO, _BT2020, _UNSPECIFIED = 8, 9, 2
 
 
+def allow_megapixels(most: float):
+    """Sets how large frames may be in this process; unless it is called, `MEGAPIXELS`."""
+    global _most_pixels
+    _most_pixels = most * 1e6
+
+
+_most_pixels = MEGAPIXELS * 1e6
+
+
+def reduction_of(width: int, height: int) -> int | None:
+    """By which of 1, 2, 4 and 8 a side is to be divided for a frame that is not too large."""
+    return next((n for n in (1, 2, 4, 8) if width * height <= _most_pixels * n**2), None)
+
+
 def check_pixels(path: str | os.PathLike, width: int, height: int):
     """Refuses frames that are too large to hold.
 
     Raises:
-        VideoError: a frame has more than `MAX_PIXELS`.
+        VideoError: a frame has more than are allowed.
     """
-    if width * height > MAX_PIXELS:
+    if width * height > _most_pixels:
         raise VideoError(
             f"{path}: has frames of {width} x {height} pixels, and more than "
-            f"{MAX_PIXELS / 1e6:.0f} million pixels are not read; make it smaller: "
-            "ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT, with the suffix that it has"
+            f"{_most_pixels / 1e6:g} million are not read; allow more with --pixel-limit, or make "
+            "it smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT, with the suffix that it has"
         )
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import Self
 
@@ -15,6 +15,7 @@ import numpy as np
 from ..config import SamplingOptions
 from ..errors import VideoError
 from .frames import Clip, read_frames, stream_frames
+from .pixels import MEGAPIXELS, allow_megapixels
 from .segments import Stretch, read_segments
 
 MEGABYTE = 1 << 20
@@ -28,14 +29,18 @@ class ReadingLimits:
     Attributes:
         seconds: until it has been read, or, in segments or moments, until the next one.
         memory: MB, beyond what the process that reads it needs itself.
+        megapixels: of a frame; of larger ones only JPEGs are read, at a part of their size.
     """
 
     seconds: float = 120.0
     memory: int = 2048
+    megapixels: float = MEGAPIXELS
 
     def __post_init__(self):
-        if not 0 < self.seconds < 1e6 or self.memory < 1:
-            raise ValueError(f"expected seconds > 0 and memory >= 1 MB, received: {self}")
+        if not 0 < self.seconds < 1e6 or self.memory < 1 or not self.megapixels > 0:
+            raise ValueError(
+                f"expected seconds > 0, memory >= 1 MB and megapixels > 0, received: {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Reader:
         self._connection, theirs = Pipe()
         command = (
             f"import sys; sys.path[:] = {sys.path!r}; from captioner.video.reader import serve; "
-            f"serve({theirs.fileno()}, {self.limits.seconds!r}, {self.limits.memory!r})"
+            f"serve({theirs.fileno()}, *{astuple(self.limits)!r})"
         )
         with theirs:
             self._process = subprocess.Popen(
@@ -130,13 +135,13 @@ class Reader:
         status = self._process.wait()
         if status == -signal.SIGALRM:
             return (
-                f"took longer than {self.limits.seconds:g} s to read; give it more time, or cut "
-                "or convert it first"
+                f"took longer than {self.limits.seconds:g} s to read; give it more time with "
+                "--time-limit, or cut or convert it first"
             )
         if status == OUT_OF_MEMORY:
             return (
-                f"needs more than {self.limits.memory} MB to read; allow it more, or make it "
-                "smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
+                f"needs more than {self.limits.memory} MB to read; allow it more with "
+                "--memory-limit, or make it smaller: ffmpeg -i INPUT -vf scale=1280:-2 OUTPUT.mp4"
             )
         return f"its decoder crashed (status {status}); convert it: ffmpeg -i INPUT OUTPUT.mp4"
 
@@ -168,12 +173,13 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"} | {
 }
 
 
-def serve(file_descriptor: int, seconds: float, memory: int):
+def serve(file_descriptor: int, seconds: float, memory: int, megapixels: float):
     """The child: answers requests until whoever asks is gone."""
     import cv2
 
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allow_megapixels(megapixels)
     most = _limit_memory(memory)
     with Connection(file_descriptor) as connection:
         while True:

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from captioner.terminal import find_temporary_folder
 from tests.clips import numbered_frame, write_clip
 
 ROOT = Path(__file__).parents[3]
@@ -121,3 +123,11 @@ def test_a_quiet_import_needs_no_folder():
     )
     done = _run([sys.executable, "-c", code])
     assert (done.returncode, done.stderr) == (0, "why")
+
+
+def test_a_machine_without_a_folder_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
+    monkeypatch.setenv("TMPDIR", "")
+    find_temporary_folder()
+    assert os.path.isdir(tempfile.gettempdir())

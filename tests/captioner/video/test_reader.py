@@ -110,10 +110,14 @@ def test_pixel_limit(tmp_path):
     assert data.count(sides) == 2
     video.write_bytes(data.replace(sides, struct.pack("<II", 30000, 30000)))
     with Reader() as reader:
-        with pytest.raises(VideoError, match=r"large\.png"):
+        with pytest.raises(VideoError, match=r"large\.png: .* 68 million .* --pixel-limit"):
             _read(reader, picture)
         clip = _read(reader, video)  # the frames say of themselves how large they are
     assert clip.frames.shape == (3, 48, 64, 3)
+    cv2.imwrite(str(picture), numbered_frame(3))
+    told = pytest.raises(VideoError, match=r"64 x 48 pixels, and more than 0\.001 million")
+    with Reader(ReadingLimits(megapixels=0.001)) as reader, told:
+        _read(reader, picture)
 
 
 def test_crash_costs_one_video(clip, long_clip):
