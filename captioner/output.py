@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -102,14 +103,16 @@ def from_json(row: str | bytes) -> Caption | Failure:
 def to_text(result: Caption | Failure) -> str:
     """The clip's path, a tab and its sentence, or why there is none; without line break.
 
-    With segments a line each, their times between path and sentence.
+    With segments a line each, their times between path and sentence. Tabs and line breaks of a path
+    are written as `\\t` and `\\n`.
     """
+    video = _in_one_line(result.video)
     if isinstance(result, Failure):
-        return f"{result.video}\t[not captioned: {result.error}]"
+        return f"{video}\t[not captioned: {_in_one_line(result.error)}]"
     if not result.segments:
-        return f"{result.video}\t{result.text}"
+        return f"{video}\t{result.text}"
     return "\n".join(
-        f"{result.video}\t{to_timecode(segment.start)} - {to_timecode(segment.end)}\t{segment.text}"
+        f"{video}\t{to_timecode(segment.start)} - {to_timecode(segment.end)}\t{segment.text}"
         for segment in result.segments
     )
 
@@ -117,6 +120,10 @@ def to_text(result: Caption | Failure) -> str:
 def _read_text(line: bytes):
     if b"\t" not in line:
         raise ValueError(f"expected a path, a tab and a sentence, received: {line!r}")
+
+
+def _in_one_line(text: str) -> str:
+    return re.sub(r"[\0-\x1f\x7f\x85\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
 def to_csv(result: Caption | Failure) -> str:

@@ -12,16 +12,20 @@ from pathlib import Path
 from ..errors import VideoError
 
 SUFFIXES = tuple(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg"
-    " .mpg .mts .mxf .ogm .ogv .qt .ts .vob .webm .wmv .wtv .y4m"
-    " .apng .avif .bmp .heic .heif .jfif .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split()
+    ".264 .265 .266 .3g2 .3gp .amv .asf .avi .dav .divx .dv .f4v .flv .h264 .h265 .hevc .insv .ivf"
+    " .m1v .m2p .m2t .m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf"
+    " .nut .ogm .ogv .qt .rm .rmvb .tod .trp .ts .vob .webm .wmv .wtv .y4m"
+    " .apng .avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .png .qoi .tif .tiff"
+    " .webp".split()
 )
 # How the content of the most usual ones begins, where the name does not tell.
 _BEGINS = re.compile(
     rb"....ftyp(?!M4[AB])|\x1aE\xdf\xa3|RIFF....(AVI |WEBP)|\xff\xd8\xff|\x89PNG\r\n|GIF8|FLV\x01"
-    rb"|\0\0\x01[\xba\xb3]|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    rb"|\0\0\x01[\xba\xb3]|\x30\x26\xb2\x75\x8e\x66\xcf\x11|nut/multi|\.RMF\0|YUV4MPEG2",
     re.DOTALL,
 )
+# What is only beside a video, is sound, or not yet all there, whatever it begins with.
+_NEVER = set(".thm .lrv .m4a .m4b .m4p .m4r .mka .weba .wma .part .crdownload .tmp".split())
 
 _SORTED_TOGETHER = 10_000
 _log = logging.getLogger(__name__)
@@ -37,7 +41,7 @@ def find_videos(
 ) -> Iterator[Path]:
     """Yields the videos and pictures of a folder in the order of their paths, one by one.
 
-    Of a file whose name has no suffix its content decides. Links that lead nowhere and all else
+    Of a file whose name does not tell its content decides. Links that lead nowhere and all else
     that bears the name of a video are yielded too: reading them says what ails them.
 
     Memory is bounded: of a folder of more than ten thousand entries, so many at a time are put
@@ -73,17 +77,19 @@ def _videos_of(entry: os.DirEntry, recursive: bool, passed_over: Counter) -> Ite
                 _log.warning("%s", err)
     elif entry.is_symlink() and os.path.isdir(entry.path):
         passed_over["links to folders"] += 1
-    elif is_video(entry.name) or (not Path(entry.name).suffix and _begins_as_video(entry.path)):
+    elif is_video(entry.name) or _begins_as_video(entry):
         yield Path(entry.path)
     else:
         passed_over[Path(entry.name).suffix.lower() or "without suffix"] += 1
 
 
-def _begins_as_video(path) -> bool:
+def _begins_as_video(entry: os.DirEntry) -> bool:
+    if Path(entry.name).suffix.lower() in _NEVER:
+        return False
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(os.stat(entry.path).st_mode):
             return False
-        with open(path, "rb") as file:
+        with open(entry.path, "rb") as file:
             return _BEGINS.match(file.read(16)) is not None
     except OSError:  # of what has not the name of a video nothing has to be told
         return False

@@ -112,3 +112,11 @@ def test_subtitles():
     sly = replace(CAPTION, candidates=(Candidate("A --> <b>B</b> & C.", -1.0),))
     assert "\nA -> <b>B</b> & C.\n" in to_srt(sly)
     assert "\nA --&gt; &lt;b&gt;B&lt;/b&gt; &amp; C.\n" in to_vtt(sly)
+
+
+def test_text_has_a_line_for_each_video_whatever_its_name():
+    video = "a\tb\nc\u2028d\\e.mp4"
+    line = to_text(Failure(video, f"{video}: broken", "m"))
+    assert line.splitlines() == [line]
+    assert line.count("\t") == 1
+    assert line.startswith("a\\tb\\nc\\u2028d\\e.mp4\t[not")

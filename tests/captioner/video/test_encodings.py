@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,6 +17,7 @@ from captioner.config import SamplingOptions
 from captioner.errors import VideoError
 from captioner.video import read_frames, read_frames_at, read_steadily, stream_frames
 
+ROOT = Path(__file__).parents[3]
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 12, 48, 64, 25
 SAMPLING = SamplingOptions(NUM_FRAMES)
 INTERLACED = {"flags": "+ilme+ildct", "x264-params": "tff=1"}
@@ -138,6 +142,18 @@ def test_what_went_in_comes_out(encoding, tmp_path):
     streamed = [frame for _, frame in stream_frames(path, FPS / 2)]
     assert abs(len(streamed) - NUM_FRAMES / 2) <= 1
     assert min(frame.mean() for frame in streamed) > 60
+
+
+def test_a_folder_of_all_encodings_gives_a_row_each(tmp_path):
+    """The real command; the model, which says how bright a clip is, stands in for one."""
+    for encoding, (suffix, *how, _) in ENCODINGS.items():
+        write(tmp_path / f"{encoding.replace(' ', '-')}.{suffix}", *how)
+    command = [sys.executable, "-m", "tests.fake", "caption", tmp_path, "--format", "text"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    brightness = [int(line.split()[-1].rstrip(".")) for line in done.stdout.splitlines()]
+    assert len(brightness) == len(ENCODINGS)
+    assert min(brightness) > 80
 
 
 def _encoders():

@@ -368,11 +368,16 @@ def test_find_videos(tmp_path):
     assert found(recursive=True) == ["a.JPG", "b.mp4", "deep/c.gif", "deep/er/d.mkv"]
     (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     write_clip(tmp_path / "a.mp4", _numbered(2)).rename(tmp_path / "nameless")
+    (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "half.part").hardlink_to(tmp_path / "nameless")
+    (tmp_path / "odd.suffix").hardlink_to(tmp_path / "nameless")
     passed_over = Counter()
-    assert found(passed_over=passed_over) == ["a.JPG", "b.mp4", "gone.mp4", "nameless"]
-    assert passed_over == {".txt": 1}
-    assert len(found(recursive=True, passed_over=passed_over)) == 6
-    assert passed_over == {".txt": 2, "links to folders": 1}
+    assert found(passed_over=passed_over) == [
+        *("a.JPG", "b.mp4", "gone.mp4", "nameless", "odd.suffix")
+    ]
+    assert passed_over == {".txt": 1, ".part": 1}
+    assert len(found(recursive=True, passed_over=passed_over)) == 7
+    assert passed_over == {".txt": 2, ".part": 2, "links to folders": 1}
     with pytest.raises(VideoError, match="cannot be listed"):
         list(find_videos(tmp_path / "none"))
 
