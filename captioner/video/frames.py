@@ -32,6 +32,15 @@ _log = logging.getLogger(__name__)
 # upload must not do. No video begins with eight characters of text but for a few formats (`--` is
 # a camera's stream of JPEGs as it goes over the web).
 _TEXT = re.compile(rb"(?!RIFF|GIF8|YUV4MPEG|nut/multi|--|NuppelVid)(\xef\xbb\xbf)?[\t\n\r -~]{8}")
+# What is saved under the name of a video at times, and what to do then.
+_OTHERS = {
+    b"PK\3\4": "an archive (ZIP); unpack it first",
+    b"\x1f\x8b": "a packed file (gzip); unpack it first",
+    b"7z\xbc\xaf": "an archive (7z); unpack it first",
+    b"Rar!": "an archive (RAR); unpack it first",
+    b"%PDF": "a PDF, not a video; save its pages as pictures",
+    b"\0\5\x16\7": "what macOS keeps beside a file; name the file itself",
+}
 _REMEDIES = {
     FileNotFoundError: "check the path",
     PermissionError: "allow reading it (chmod +r)",
@@ -274,12 +283,21 @@ def _read_head(path) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
             raise VideoError(f"{path}: not a regular file; save the video to one first")
         with open(path, "rb") as file:
-            head = file.read(16)
+            start = file.read(1 << 12)
     except OSError as err:
         remedy = _REMEDIES.get(type(err), "check the disk and the path")
         raise VideoError(f"{path}: {err.strerror}; {remedy}") from err
+    head = start[:16]
     if not head:
         raise VideoError(f"{path}: the file is empty; copy or download it again")
+    for beginning, what in _OTHERS.items():
+        if head.startswith(beginning):
+            raise VideoError(f"{path}: this is {what}")
+    if not start.strip(b"\0"):
+        raise VideoError(
+            f"{path}: begins with nothing but zeros, as what was not copied or downloaded to its "
+            "end; do so again"
+        )
     if _TEXT.match(head):
         raise VideoError(f"{path}: this is text, not a video; check what was saved under the name")
     return head

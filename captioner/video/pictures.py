@@ -17,6 +17,7 @@ from .pixels import check_pixels, reduction_of
 _FORMATS = "JPEG PNG GIF WEBP TIFF BMP AVIF JPEG2000 ICO QOI SGI SUN".split()
 # Pictures that may move.
 _MAY_MOVE = {"GIF", "PNG", "AVIF", "WEBP"}
+_FULL = [(1 << bits) - 1 for bits in (8, 10, 12, 14, 16)]
 _TIFF = (b"II*\0", b"MM\0*")
 _END_AND_BEGIN = b"\xff\xd9\xff\xd8\xff"  # of one JPEG, and of the next
 _lock = Lock()
@@ -70,9 +71,10 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """What Pillow has opened, as a person sees it: RGB, uint8, `(height, width, 3)`."""
-    if image.mode.startswith("I"):  # grey of 16 bits, or of 32 that may hold no more than 16
+    if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64).clip(0)
-        grey *= 255 / (0xFFFF if grey.max(initial=0) <= 0xFFFF else grey.max())
+        most = grey.max(initial=0)  # 16 or 32 bits may hold 8, or the 12 of a camera
+        grey *= 255 / next((full for full in _FULL if most <= full), most)
     elif image.mode == "F":  # from 0 to 1, or to 255
         grey = np.nan_to_num(np.asarray(image)).clip(0)
         grey = grey * (255 if grey.max(initial=0) <= 1 else 1)

@@ -1,5 +1,6 @@
 """Manifest: labels -> labelled clips, each with its files, captions and split."""
 
+import filecmp
 import hashlib
 import json
 import logging
@@ -12,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from captioner.errors import DatasetError
+from captioner.sidecars import keep
 from captioner.video import is_video
 from captioner.vocabulary import tokenize
 
@@ -198,6 +200,8 @@ def make_split(name: str, seed: int = 0, val: float = 0.1, test: float = 0.1) ->
 def write_labels(clips: Iterable[LabelledClip], path: Path):
     """Writes labels as JSON Lines, with paths relative to their folder.
 
+    What the file held before is kept beside it with a `~` more.
+
     Raises:
         DatasetError: the file cannot be written; one that was there is left as it is.
     """
@@ -214,6 +218,8 @@ def write_labels(clips: Iterable[LabelledClip], path: Path):
                 # Bytes of a name that are no UTF-8 can only be escaped.
                 is_text = all(name.isprintable() for name in names)
                 print(json.dumps(row, ensure_ascii=not is_text), file=lines)
+        if path.exists() and not filecmp.cmp(path, partial, shallow=False):
+            keep(path)
         partial.replace(path)
     except OSError as err:
         raise DatasetError(f"{path}: cannot be written: {err.strerror}") from err
@@ -262,7 +268,17 @@ def _no_sentence(caption: str) -> str | None:
         return "a file or an address"
     if _MARKUP.search(text):
         return "markup"
+    if "\ufffd" in text or _is_misread(text):
+        return "letters that were read by another encoding; save the labels as UTF-8:"
     return None
+
+
+def _is_misread(text: str) -> bool:
+    """Whether this is UTF-8 that was taken for Windows' Latin letters: `cafÃ©`."""
+    try:
+        return not text.isascii() and text.encode("cp1252").decode("utf-8") != text
+    except UnicodeError:
+        return False
 
 
 def _clash(stretches, start, end, split) -> tuple[str, str] | None:

@@ -390,6 +390,14 @@ def test_pictures_in_all_modes(mode, tmp_path):
     assert np.abs(frame - np.asarray(expected).astype(float)).mean() < 6
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_fewer_bits_than_it_is_kept_in(bits, tmp_path):
+    grey = np.asarray(Image.fromarray(picture(3)).convert("L")).astype(np.uint16)
+    Image.fromarray((grey * ((1 << bits) - 1.0) / 255).astype(np.uint16)).save(tmp_path / "a.tif")
+    [frame] = read_frames(tmp_path / "a.tif", 1).frames
+    assert np.abs(frame - grey[..., np.newaxis].astype(float)).max() <= 1
+
+
 def test_transparent_is_white(tmp_path):
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
     assert read_frames(tmp_path / "a.png", SamplingOptions(1)).frames.min() == 255
@@ -450,3 +458,19 @@ def test_sound_only(tmp_path):
         out.mux(stream.encode(None))
     with pytest.raises(VideoError, match="sound only"):
         read_frames(tmp_path / "a.mp4", SamplingOptions(1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\3\4" + bytes(99), "archive .ZIP.; unpack"),
+        (b"%PDF-1.7 and pages", "PDF"),
+        (bytes(9999), "nothing but zeros"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X        ", "macOS"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "this is text"),
+    ],
+)
+def test_what_is_no_video_is_called_what_it_is(content, message, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=rf"a\.mp4: .*{message}"):
+        read_frames(tmp_path / "a.mp4", 1)

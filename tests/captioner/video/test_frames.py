@@ -415,7 +415,7 @@ def test_stream_of_a_picture_and_of_none(tmp_path):
     cv2.imwrite(str(tmp_path / "a.jpg"), numbered_frame(5))
     assert streamed(tmp_path / "a.jpg", 2) == ([0.0], [5])
     (tmp_path / "b.mp4").write_bytes(b"\0" * 1000)
-    with pytest.raises(VideoError, match=r"b\.mp4: no frame"):
+    with pytest.raises(VideoError, match=r"b\.mp4: begins with nothing but zeros"):
         next(stream_frames(tmp_path / "b.mp4", 2))
     with pytest.raises(VideoError, match="No such file"):
         next(stream_frames(tmp_path / "c.mp4", 2))

@@ -162,6 +162,8 @@ def test_a_quote_left_open_swallows_no_other_row(end, name, delimiter, folder):
         ("1.jpg", "a file or an address"),
         ("https://host/clip.mp4", "a file or an address"),
         ("<p>A dog runs.</p>", "markup"),
+        ("A caf\u00c3\u00a9 is open.", "another encoding"),
+        ("A caf\ufffd is open.", "another encoding"),
         ("A dog &amp; a cat.", "markup"),
         ({"rating": 3}, "expected a sentence"),
         ({"text": ["One."], "start": 1, "end": 2}, "expected a sentence of the whole clip"),
