@@ -16,6 +16,9 @@ CREATE TABLE IF NOT EXISTS videos (
     caption TEXT                       -- JSON: times, candidates with their attention weights
 );
 CREATE INDEX IF NOT EXISTS videos_by_age ON videos (created);
+-- To find those to correct without reading all captions.
+CREATE INDEX IF NOT EXISTS videos_by_score
+    ON videos (json_extract(caption, '$.candidates[0].score'), id);
 
 -- What is said of a video: at position 0 of all of it, then of one stretch after the other.
 CREATE TABLE IF NOT EXISTS sentences (
