@@ -16,6 +16,11 @@ _PICTURE_HEIGHT = 720  # of a picture, for browsers that do not show its kind
 # The first bytes, where they stand, and what that is. Nothing else is taken in, and nothing is
 # ever sent out as another type.
 _SIGNATURES = (
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypavis", "image/avif"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypheix", "image/heic"),
+    (4, b"ftypmif1", "image/heif"),
     (4, b"ftyp", "video/mp4"),
     (4, b"moov", "video/mp4"),
     (4, b"mdat", "video/mp4"),
@@ -29,20 +34,39 @@ _SIGNATURES = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-wmv"),
     (0, b"\x00\x00\x01\xba", "video/mpeg"),
     (0, b"\x00\x00\x01\xb3", "video/mpeg"),
-    (0, b"\x47\x40", "video/mp2t"),
     (4, b"\x47\x40", "video/mp2t"),
+    (0, b"\x00\x00\x00\x01", "video/h264"),
+    (0, b"\x00\x00\x01\x67", "video/h264"),
+    (0, b"\x06\x0e\x2b\x34", "video/mxf"),
+    (0, b"YUV4MPEG2", "video/x-yuv4mpeg"),
+    (0, b"nut/multi", "video/x-nut"),
+    (0, b".RMF\x00", "video/x-rm"),
+    (0, b"DKIF", "video/x-ivf"),
     (0, b"GIF8", "image/gif"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
     (0, b"BM", "image/bmp"),
     (0, b"II*\x00", "image/tiff"),
     (0, b"MM\x00*", "image/tiff"),
+    (4, b"jP  \r\n\x87\n", "image/jp2"),
 )
 
 
 def media_type(head: bytes) -> str | None:
     """The type of a video or picture by its first `HEAD` bytes; None if it is neither."""
-    return next((kind for at, mark, kind in _SIGNATURES if head[at:].startswith(mark)), None)
+    known = (kind for at, mark, kind in _SIGNATURES if head[at:].startswith(mark))
+    return next(known, "video/mp2t" if _is_transport_packet(head) else None)
+
+
+def _is_transport_packet(head: bytes) -> bool:
+    """Whether a recording may begin here that was cut anywhere, and not a text with a G."""
+    return (
+        len(head) == HEAD
+        and head[0] == 0x47
+        and not head[1] & 0xA0  # neither damaged nor urgent
+        and bool(head[3] & 0x30)  # it carries something
+        and not head.isascii()
+    )
 
 
 def write_frames(video: Path, times: Sequence[float], folder: Path) -> None:
