@@ -176,9 +176,13 @@ def test_the_whole_queue(client, send, clips, config):
     broken = send(b"\0\0\0\x20ftypisom" + bytes(300), "broken.mp4").json["id"]
     client.post(f"/api/v1/videos/{ids[0]}/retry")
     work(config)
+    asked = {"start_with": "a dog"}
+    client.post(f"/api/v1/videos/{broken}/retry", json=asked)
+    work(config)
     assert "1 failed" in page()
     assert client.post("/api/v1/queue/retry").json == {"count": 1}
-    assert client.get(f"/api/v1/videos/{broken}").json["state"] == "waiting"
+    found = client.get(f"/api/v1/videos/{broken}").json
+    assert (found["state"], found["options"]) == ("waiting", asked)
     client.post(f"/api/v1/videos/{ids[0]}/retry")
     assert "0 of 2 captioned, less than a minute left</span>" in page()
     # Those that come meanwhile belong to it, until it is empty.

@@ -295,11 +295,11 @@ def cancel_all(db: sqlite3.Connection) -> int:
 
 
 def retry_failed(db: sqlite3.Connection) -> int:
-    """Has all videos captioned again that could not be; how many there are."""
+    """Has all videos captioned that could not be, as was asked; how many there are."""
     with transaction(db):
         rows = db.execute("SELECT id FROM library WHERE state = 'failed'").fetchall()
         for row in rows:
-            add(db, row["id"])
+            add(db, row["id"], options=options(db, row["id"]))
     return len(rows)
 
 
