@@ -19,9 +19,7 @@ from web.config import WebConfig
 from web.store import database
 from web.store.database import transaction
 
-_WORDS = (
-    "man woman dog cat plays ball rolls over floor red green table walks car beach".split()
-)
+_WORDS = "man woman dog cat plays ball rolls over floor red green table walks car beach".split()
 _STRETCHES = 8  # of a video
 _PAGES = {
     "library": "/",
