@@ -82,7 +82,8 @@ def _run(api, url, clips, args, lock):
     seconds = time.monotonic() - started
     done.set()
     reader.join()
-    finished = [event["subject"] for event in _events(api) if event["state"] == "done"]
+    news = [event for event in _events(api) if event["topic"] == "video"]
+    finished = [event["subject"] for event in news if event["state"] == "done"]
     states = [requests.get(f"{api}/videos/{video}", timeout=60).json() for video in uploaded]
     captioned = sum(state["state"] == "done" and bool(state["sentence"]) for state in states)
     return {
