@@ -13,7 +13,7 @@ from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
 from .routes import PREFIX, blueprint, errors, file, kinds, named
-from .store import jobs, models, moments, previews, uploads, videos
+from .store import binned, jobs, models, moments, previews, uploads, videos
 from .store.events import events_after
 
 
@@ -55,15 +55,8 @@ def new_video(given):
 @errors()
 def list_videos(query):
     """Search the library"""
-    rows, total = videos.find(
-        get_db(),
-        query["q"],
-        query.get("state"),
-        query.get("corrected"),
-        query["sort"],
-        query["page"],
-        query["per_page"],
-    )
+    page = {name: query.pop(name) for name in ("page", "per_page")}
+    rows, total = videos.find(get_db(), videos.Search(**query), **page)
     for row in rows:
         row["hits"] = [
             {"start": hit["start"], "text": re.sub("[\x02\x03]", "", hit["text"])}
@@ -82,11 +75,18 @@ def read_video(video):
 
 
 @blueprint.route("/videos/<string:video>", methods=["DELETE"])
+@blueprint.arguments(schemas.Delete, location="query")
 @blueprint.response(204)
 @errors(404)
-def delete_video(video):
-    """Delete a video and all that is known of it"""
-    if not videos.delete(get_db(), config(), [video]):
+def delete_video(given, video):
+    """Delete a video and all that is known of it
+
+    It can be put back for some days, unless it is deleted forever.
+    """
+    if not given["forever"]:
+        videos.read(get_db(), video)
+        binned.put(get_db(), config(), [video])
+    elif not videos.delete(get_db(), config(), [video]):
         raise not_found()
 
 
@@ -189,8 +189,9 @@ def frame(video, number):
 @file("image/jpeg")
 @errors(404)
 def cover(video):
-    """Send the frame that shows most of a video"""
-    videos.read(get_db(), video)
+    """Send the frame that shows most of a video, also of one in the bin"""
+    if not videos.is_here(get_db(), video):
+        raise not_found()
     folder = videos.frames_of(config(), video)
     # Of a video captioned by an earlier version there is only the first.
     found = [path for path in (folder / "cover.jpg", folder / "0.jpg") if path.is_file()]
@@ -210,7 +211,7 @@ def captions(video, kind):
     if row["sentence"] is None:
         raise Refusal(404, "not_captioned", "This video has no sentence yet.")
     answer = Response(formats.write(get_db(), video, kind), mimetype=formats.MEDIA_TYPES[kind])
-    return named(answer, f"{_stem(row)}.{kind}")
+    return named(answer, f"{formats.stem(row['name'])}.{kind}")
 
 
 @blueprint.route("/videos/<string:video>/labels/<string:kind>")
@@ -225,7 +226,7 @@ def labels_file(video, kind):
         raise Refusal(404, "not_labelled", "The moments of this video have no labels yet.")
     text = formats.write_labels(get_db(), video, kind)
     answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
-    return named(answer, f"{_stem(row)}.labels{LABEL_FORMATS[kind].suffix}")
+    return named(answer, f"{formats.stem(row['name'])}.labels{LABEL_FORMATS[kind].suffix}")
 
 
 @blueprint.route("/videos/<string:video>/sentences/<int:position>", methods=["PUT"])
@@ -272,29 +273,24 @@ def label(video):
 
 @blueprint.route("/export")
 @blueprint.arguments(schemas.Export, location="query")
-@file("application/jsonl", "text/csv")
+@file("application/jsonl", "text/csv", "application/zip")
 @errors()
 def export(query):
-    """Take sentences or labels away as JSON Lines or CSV
-
-    Of some videos, or of all that a search finds.
-    """
-    rows, _ = videos.find(
-        get_db(),
-        query["q"],
-        query.get("state"),
-        query.get("corrected"),
-        query["sort"],
-        per_page=-1,
-    )
-    wanted = set(query["id"])
+    """Take sentences or labels away: of some videos, or of all that a search finds"""
+    wanted, kind = set(query.pop("id")), query.pop("format")
+    is_labels = query.pop("content") == "labels"
+    rows, _ = videos.find(get_db(), videos.Search(**query), per_page=-1)
     rows = [row for row in rows if not wanted or row["id"] in wanted]
-    kind = query["format"]
-    is_labels = query["content"] == "labels"
-    text = (formats.export_labels if is_labels else formats.export)(get_db(), rows, kind)
-    answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
-    name = f"{'labels' if is_labels else 'captions'}.{kind}"
-    answer.headers.set("Content-Disposition", "attachment", filename=name)
+    name = "labels" if is_labels else "captions"
+    if kind in formats.IN_ZIP:
+        answer = Response(
+            formats.archive(get_db(), rows, kind, is_labels), mimetype="application/zip"
+        )
+        kind = f"{kind}.zip"
+    else:
+        text = (formats.export_labels if is_labels else formats.export)(get_db(), rows, kind)
+        answer = Response(text, mimetype=formats.LABEL_MEDIA_TYPES[kind])
+    answer.headers.set("Content-Disposition", "attachment", filename=f"{name}.{kind}")
     return answer
 
 
@@ -378,10 +374,6 @@ def recaption():
 def relabel():
     """Label the moments of all videos that the label model has not labelled"""
     return {"count": jobs.label_all(get_db(), config())}
-
-
-def _stem(row):
-    return row["name"].rpartition(".")[0] or row["name"]
 
 
 def _model(model):

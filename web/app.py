@@ -11,7 +11,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import RequestRedirect
 
-from . import api, filters, pages, queue, security, stretches  # noqa: F401 (their routes)
+from . import api, filters, library, pages, queue, security, stretches  # noqa: F401 (their routes)
 from .config import WebConfig
 from .context import close_db
 from .errors import Refusal

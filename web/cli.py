@@ -77,6 +77,12 @@ def add_serve(commands):
         metavar="DAYS",
         help="delete videos that are older, unless corrected",
     )
+    add(
+        "--bin-days",
+        type=float,
+        metavar="DAYS",
+        help="keep what was deleted in the bin for so long (default: 7)",
+    )
     parser.set_defaults(run=_serve)
 
 

@@ -165,7 +165,7 @@ class _Server:
             if given["state"] in ("done", "failed", "cancelled"):
                 break
             time.sleep(0.3)
-        self.ask("DELETE", f"/videos/{video}")
+        self.ask("DELETE", f"/videos/{video}?forever=true")
         if given["state"] != "done":
             reason = given["error"] or "cancelled on the server"
             return Failure(path, f"{path}: {reason}", given["model"] or "")

@@ -40,6 +40,7 @@ class WebConfig:
             nobody corrected are deleted. None: no limit.
         min_free: disk space that uploads leave free, bytes.
         keep_days: older videos that nobody corrected are deleted; None keeps them.
+        bin_days: how long deleted videos can be put back; 0: they are gone at once.
         upload_rate: of new uploads from one address, as Flask-Limiter writes it.
         login_rate: of wrong tokens from one address, likewise.
         num_captions: candidates shown of each video.
@@ -68,6 +69,7 @@ class WebConfig:
     max_storage: int | None = None
     min_free: int = 10**9
     keep_days: float | None = None
+    bin_days: float = 7.0
     upload_rate: str = "600 per minute"
     login_rate: str = "10 per minute"
     num_captions: int = 5

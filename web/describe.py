@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 
-from .store import history, jobs, models, moments, previews, videos
+from .store import history, jobs, models, moments, previews, tags, videos
 from .store.videos import printable
 
 
@@ -27,6 +27,7 @@ def video(db: sqlite3.Connection, video: str) -> dict:
             "path": row["path"] and printable(os.fsdecode(row["path"])),
             "sentences": sentences,
             "labelling": moments.read(db, video),
+            "tags": tags.of(db, video),
             "undo": history.last(db, video),
             "preview": previews.read(db, video),
             "options": jobs.options(db, video),

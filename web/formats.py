@@ -5,6 +5,8 @@ import io
 import json
 import re
 import sqlite3
+import zipfile
+from datetime import datetime
 
 from captioner.moments.output import FORMATS, to_text
 from captioner.moments.segments import LabelledSegment
@@ -25,7 +27,8 @@ LABEL_MEDIA_TYPES = {
     "vtt": "text/vtt",
     "audacity": "text/plain",
 }
-COLUMNS = ("video", "caption", "start", "end", "duration", "model", "corrected")
+COLUMNS = ("video", "caption", "start", "end", "duration", "model", "corrected", "recorded", "tags")
+IN_ZIP = ("srt", "vtt", "txt")
 
 
 def write(db: sqlite3.Connection, video: str, kind: str) -> str:
@@ -68,6 +71,8 @@ def export(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
             "duration": row["duration"],
             "model": row["model"],
             "corrected": sentence["corrected"] is not None,
+            "recorded": row["recorded"] and _date(row["recorded"]),
+            "tags": row["tags"],
         }
         for row in rows
         for sentence in videos.sentences(db, row["id"])
@@ -77,8 +82,45 @@ def export(db: sqlite3.Connection, rows: list[dict], kind: str) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS)
     writer.writeheader()
-    writer.writerows({name: _harmless(cell) for name, cell in line.items()} for line in table)
+    for line in table:
+        line["tags"] = ", ".join(line["tags"])
+        writer.writerow({name: _harmless(cell) for name, cell in line.items()})
     return out.getvalue()
+
+
+def archive(db: sqlite3.Connection, rows: list[dict], kind: str, is_labels: bool) -> bytes:
+    """A zip with a file of each video that has sentences, or labels, named as it is.
+
+    Args:
+        db: the database.
+        rows: of the library.
+        kind: of `IN_ZIP`; labels as text are Audacity's.
+        is_labels: labels, instead of sentences.
+    """
+    out, taken = io.BytesIO(), set()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for row in rows:
+            if is_labels:
+                form = "audacity" if kind == "txt" else kind
+                has_any = moments.read(db, row["id"])["model"] is not None
+                text = write_labels(db, row["id"], form) if has_any else None
+            else:
+                text = write(db, row["id"], kind) if row["sentence"] is not None else None
+            if text is None:
+                continue
+            name, number = stem(row["name"]), 1
+            while f"{name}.{kind}".casefold() in taken:  # on some disks Name and name are one
+                number += 1
+                name = f"{stem(row['name'])} ({number})"
+            taken.add(f"{name}.{kind}".casefold())
+            archive.writestr(f"{name}.{kind}", text)
+    return out.getvalue()
+
+
+def stem(name: str) -> str:
+    """A file's name without its ending, harmless in any folder."""
+    name = re.sub(r'[\\/:*?"<>|]', "_", name.rpartition(".")[0] or name)
+    return name.lstrip(".") or "video"
 
 
 def write_labels(db: sqlite3.Connection, video: str, kind: str) -> str:
@@ -103,6 +145,10 @@ def _labels_text(db, row, kind):
         for found in labelling["segments"]
     ]
     return "".join(to_text(name, segments, form))
+
+
+def _date(seconds):
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
 def _harmless(cell):

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from contextlib import closing
+from dataclasses import asdict
 from math import isqrt
 
 from flask import (
@@ -22,7 +23,7 @@ from markupsafe import Markup, escape
 from . import constraints, describe, security
 from .context import config, get_db
 from .errors import Refusal
-from .store import history, jobs, models, moments, videos
+from .store import binned, history, jobs, models, moments, tags, videos
 from .store.database import connect
 from .store.events import events_after
 
@@ -48,11 +49,11 @@ def library():
     last = _last_event()
     query, chosen = _query(request.args)
     page = min(max(1, request.args.get("page", 1, type=int)), 10**6)
-    rows, total = videos.find(get_db(), **chosen, page=page, per_page=PER_PAGE)
+    rows, total = videos.find(get_db(), chosen, page, PER_PAGE)
     last_page = max(1, -(-total // PER_PAGE))
     if page > last_page:
         page = last_page
-        rows, _ = videos.find(get_db(), **chosen, page=page, per_page=PER_PAGE)
+        rows, _ = videos.find(get_db(), chosen, page, PER_PAGE)
     return render_template(
         "library.html",
         last_event=last,
@@ -62,11 +63,14 @@ def library():
         page=page,
         last_page=last_page,
         query=query,
-        filter=_as_filter(query),
+        filter=_as_filter(chosen),
         limits=config(),
         queue=jobs.queue(get_db()),
         stored=videos.stored_bytes(get_db()),
         next_to_go=videos.next_to_go(get_db()),
+        tags=tags.counts(get_db()),
+        binned=binned.count(get_db()),
+        deleted=_deleted(request.args.get("deleted", "")),
         has_labels=moments.any_labelled(get_db()),
         label_model=moments.model_name(config()),
         unlabelled=len(moments.unlabelled(get_db(), config())) if config().label_model else 0,
@@ -89,6 +93,9 @@ def video(video):
         grid=isqrt(regions) if isqrt(regions) ** 2 == regions else 0,
         kinds=KINDS.items(),
         changes=history.CHANGES,
+        limits=config(),
+        all_tags=tags.counts(get_db()),
+        twin=videos.read(get_db(), given["twin"]) if given["twin"] else None,
         timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
         label_kinds=LABEL_KINDS.items(),
         left=len(videos.to_correct(get_db())) if "correct" in request.args else None,
@@ -114,13 +121,41 @@ def correct():
 @pages.post("/videos/delete")
 def delete():
     """Deletes the videos that were ticked, or all that the search and the filter let through."""
-    query, chosen = _query(request.form)
-    ids = request.form.getlist("id")
-    if request.form.get("all"):
-        ids = [row["id"] for row in videos.find(get_db(), **chosen, per_page=-1)[0]]
-    count = videos.delete(get_db(), config(), ids)
-    flash(f"Deleted {count} {'video' if count == 1 else 'videos'}.")
+    query, ids = _chosen()
+    count, since = binned.put(get_db(), config(), ids)
+    flash(f"Deleted {_videos(count)}.", f"undo:{since!r}" if since else "message")
     return redirect(url_for("pages.library", **query))
+
+
+@pages.post("/videos/tag")
+def tag():
+    """Gives or takes a tag of the same videos as `delete`."""
+    query, ids = _chosen()
+    name = videos.tidy(request.form.get("name", ""))[: tags.LONGEST]
+    is_added = request.form.get("act") == "add"
+    if name and ids:
+        tags.change(get_db(), ids, *(([name], []) if is_added else ([], [name])))
+        flash(f"{'Tagged' if is_added else 'Took from'} {_videos(len(ids))}: {name}.")
+    return redirect(url_for("pages.library", **query))
+
+
+@pages.get("/bin")
+def bin_page():
+    """What was deleted and can be put back."""
+    last = _last_event()
+    return render_template(
+        "bin.html", last_event=last, videos=binned.contents(get_db(), config()), limits=config()
+    )
+
+
+@pages.post("/bin/restore")
+def restore():
+    """Puts back videos that were named, or all that were deleted at one time."""
+    ids, since = request.form.getlist("id"), request.form.get("since", type=float)
+    if since:
+        ids = [row["id"] for row in binned.contents(get_db(), config(), since)]
+    flash(f"Put back {_videos(binned.restore(get_db(), ids))}.")
+    return redirect(url_for("pages.library"))
 
 
 @pages.get("/teaching")
@@ -208,27 +243,48 @@ def _tell(data, after, closing_down):
                 return
 
 
-def _query(given) -> tuple[dict, dict]:
+def _query(given) -> tuple[dict, videos.Search]:
     """Which videos a page was asked for: as its address says it, and for `videos.find`."""
     query = {name: given.get(name, "") for name in ("q", "state", "sort")}
     if query["sort"] not in videos.ORDERS:
         query["sort"] = "newest"
-    return query, {
-        "query": query["q"][:200],
-        "state": query["state"] if query["state"] in videos.STATES else None,
-        "corrected": _CORRECTED.get(query["state"]),
-        "order": query["sort"],
+    if given.get("tag"):
+        query["tag"] = given["tag"][: tags.LONGEST]
+    return query, videos.Search(
+        q=query["q"][:200],
+        state=query["state"] if query["state"] in videos.STATES else None,
+        corrected=_CORRECTED.get(query["state"]),
+        tag=query.get("tag"),
+        twins=True if query["state"] == "twins" else None,
+        sort=query["sort"],
+    )
+
+
+def _as_filter(search: videos.Search) -> dict:
+    """The same as fields of the API's export."""
+    fields = {name: value for name, value in asdict(search).items() if value is not None}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in fields.items()
     }
 
 
-def _as_filter(query: dict) -> dict:
-    """The same as fields of the API's export."""
-    fields = {"q": query["q"][:200], "sort": query["sort"]}
-    if query["state"] in videos.STATES:
-        fields["state"] = query["state"]
-    if query["state"] in _CORRECTED:
-        fields["corrected"] = str(_CORRECTED[query["state"]]).lower()
-    return fields
+def _chosen() -> tuple[dict, list[str]]:
+    """The query of the page that sent a form, and which videos it means."""
+    query, search = _query(request.form)
+    if not request.form.get("all"):
+        return query, request.form.getlist("id")
+    return query, [row["id"] for row in videos.find(get_db(), search, per_page=-1)[0]]
+
+
+def _deleted(video: str) -> dict | None:
+    """A video that was just deleted on its own page, if it is in the bin."""
+    found = binned.contents(get_db(), config()) if video else []
+    return next((row for row in found if row["id"] == video), None)
+
+
+def _videos(count: int) -> str:
+    return f"{count} {'video' if count == 1 else 'videos'}"
 
 
 def _last_event() -> int:

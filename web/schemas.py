@@ -3,6 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from .store.history import CHANGES
+from .store.tags import LONGEST
 from .store.videos import ORDERS, STATES
 
 
@@ -137,6 +138,9 @@ class VideoSchema(Schema):
         allow_none=True, metadata={"description": "How many come before it"}
     )
     hits = fields.List(fields.Nested(Hit))
+    recorded = _number("When it was filmed, by what the file says", allow_none=True)
+    tags = fields.List(fields.String())
+    twin = _text("Id of a video of the very same content that was here before", allow_none=True)
 
 
 class SegmentSchema(Schema):
@@ -202,6 +206,8 @@ class Filter(Schema):
     q = _text("Words to search for", load_default="", validate=validate.Length(max=200))
     state = _text("Only of this state", validate=validate.OneOf(STATES))
     corrected = fields.Boolean(metadata={"description": "Only corrected ones, or only others"})
+    tag = _text("Only with this tag", validate=validate.Length(max=LONGEST))
+    twins = fields.Boolean(metadata={"description": "Only those that are here twice, or others"})
     sort = _text("In which order", load_default="newest", validate=validate.OneOf(ORDERS))
 
 
@@ -220,13 +226,82 @@ class Export(Filter):
         load_default="sentences",
         validate=validate.OneOf(("sentences", "labels")),
     )
-    format = _text("Of the file", load_default="jsonl", validate=validate.OneOf(("jsonl", "csv")))
+    format = _text(
+        "One file of JSON Lines or CSV; or a zip with an SRT, WebVTT or text file for each video",
+        load_default="jsonl",
+        validate=validate.OneOf(("jsonl", "csv", "srt", "vtt", "txt")),
+    )
     id = fields.List(
         _text("Id", validate=validate.Length(max=40)),
         load_default=list,
         validate=validate.Length(max=10_000),
         metadata={"description": "Only these videos"},
     )
+
+
+class Delete(Schema):
+    """How to delete."""
+
+    forever = fields.Boolean(
+        load_default=False, metadata={"description": "Not into the bin, or out of it too"}
+    )
+
+
+class Binned(Schema):
+    """A video in the bin."""
+
+    id = _text("Its id")
+    name = _text("As its owner calls it")
+    size = fields.Integer(metadata={"description": "Bytes"})
+    sentence = _text("What happens in it", allow_none=True)
+    binned = _number("When it was deleted, seconds since 1970")
+    goes = _number("When it goes for good; null: only when the bin is emptied", allow_none=True)
+
+
+class Bin(Schema):
+    """What was deleted and can be put back, last first."""
+
+    videos = fields.List(fields.Nested(Binned), required=True)
+
+
+_TAGS = fields.List(
+    _text("A tag", validate=validate.Length(1, LONGEST)),
+    validate=validate.Length(max=100),
+    load_default=list,
+    metadata={"description": "Tags"},
+)
+
+
+class Tags(Schema):
+    """All tags of a video."""
+
+    tags = _TAGS
+
+
+class TagChange(Schema):
+    """Tags given and taken."""
+
+    videos = fields.List(
+        _text("Id", validate=validate.Length(max=40)),
+        required=True,
+        validate=validate.Length(max=10_000),
+        metadata={"description": "Their ids"},
+    )
+    add = _TAGS
+    remove = _TAGS
+
+
+class TagCount(Schema):
+    """A tag."""
+
+    name = _text("As it is spelt")
+    count = fields.Integer(metadata={"description": "Of videos that have it"})
+
+
+class AllTags(Schema):
+    """All tags, by name."""
+
+    tags = fields.List(fields.Nested(TagCount), required=True)
 
 
 class Listing(Schema):

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 from .config import WebConfig
-from .store import database, jobs, videos
+from .store import binned, database, jobs, videos
 from .teaching import COMMANDS, Commands, Teacher
 from .watch import Watcher
 from .worker import to_line
@@ -102,4 +102,5 @@ class Supervisor:
 
     def _clean(self):
         with closing(database.connect(self.config.data)) as db:
+            binned.clean(db, self.config)
             videos.clean(db, self.config)

@@ -29,6 +29,7 @@ from .config import WebConfig
 from .constraints import decoding_of
 from .media import write_frames
 from .preview import is_played, write_preview
+from .recorded import recorded
 from .store import database, jobs, models, previews, videos
 
 _log = logging.getLogger("captioner.worker")
@@ -204,6 +205,7 @@ class Worker:
     def _look(self, video):
         """A caption, and whether the video needs a preview."""
         path = videos.path_of(self.config, video)
+        videos.keep_recorded(self.db, video, recorded(path))
         captioner = self._captioner_with(jobs.options(self.db, video))
         [caption] = captioner.caption_many([path], segments=SHOTS, workers=1)
         if isinstance(caption, Failure):

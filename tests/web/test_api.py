@@ -168,9 +168,9 @@ def test_a_page_beyond_the_last_is_the_last(client, captioned):
     assert "Nothing found" not in page
 
 
-def test_deleting_leaves_nothing(client, captioned, config):
+def test_deleting_forever_leaves_nothing(client, captioned, config):
     video = captioned["green"]
-    assert client.delete(f"/api/v1/videos/{video}").status_code == 204
+    assert client.delete(f"/api/v1/videos/{video}?forever=true").status_code == 204
     assert client.delete(f"/api/v1/videos/{video}").status_code == 404
     assert client.get(f"/api/v1/videos/{video}").status_code == 404
     assert client.get(f"/api/v1/videos/{video}/content").status_code == 404

@@ -335,12 +335,16 @@ def test_a_database_from_before_goes_on(config, clips, send, tmp_path):
     client = create_app(config).test_client()
     video = send(clips["red"], client=client).json["id"]
     with closing(sqlite3.connect(config.data / "captioner.sqlite3")) as db:
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+        ).fetchall():
+            db.execute(f"DROP TRIGGER {name}")
         db.executescript(
-            "DROP TABLE segments; DROP TABLE labellings; DROP TABLE labels;"
-            "DROP INDEX one_open_job; DROP VIEW library;"
-            "DROP TRIGGER job_added; DROP TRIGGER job_changed;"
-            "ALTER TABLE jobs DROP COLUMN task;"
-            "DROP TABLE history; ALTER TABLE videos DROP COLUMN arranged;"
+            "DROP TABLE segments; DROP TABLE labellings; DROP TABLE labels; DROP TABLE history;"
+            "DROP INDEX one_open_job; DROP INDEX videos_by_digest; DROP VIEW library;"
+            "ALTER TABLE jobs DROP COLUMN task; ALTER TABLE videos DROP COLUMN arranged;"
+            "ALTER TABLE videos DROP COLUMN binned; ALTER TABLE videos DROP COLUMN recorded;"
+            "ALTER TABLE videos DROP COLUMN digest; ALTER TABLE videos DROP COLUMN is_kept;"
             "CREATE UNIQUE INDEX one_open_job ON jobs (video) WHERE state = 'waiting';"
             "CREATE VIEW library AS SELECT id FROM videos;"
             "CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN SELECT 1; END;"

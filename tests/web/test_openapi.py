@@ -52,14 +52,18 @@ def test_every_operation_answers_as_it_says(described):
     operations.sort(key=lambda operation: operation.method == "delete")  # while it is there
     seen = {
         operation.label: _try(operation, mode)
-        for mode in (schemathesis.GenerationMode.NEGATIVE, schemathesis.GenerationMode.POSITIVE)
         for operation in operations
+        for mode in (schemathesis.GenerationMode.NEGATIVE, schemathesis.GenerationMode.POSITIVE)
     }
     assert 200 in seen["GET /api/v1/videos/{video}"]
     assert 200 in seen["GET /api/v1/videos/{video}/captions/{kind}"]
     assert 200 in seen["GET /api/v1/videos/{video}/labels/{kind}"]
     assert 200 in seen["POST /api/v1/relabel"]
     assert 200 in seen["PUT /api/v1/videos/{video}/sentences/{position}"]
+    assert 200 in seen["PUT /api/v1/videos/{video}/tags"]
+    assert 200 in seen["POST /api/v1/tags"]
+    assert 200 in seen["GET /api/v1/export"]
+    assert 200 in seen["GET /api/v1/bin"]
 
 
 def _try(operation, mode):

@@ -121,7 +121,7 @@ def test_a_preview_comes_after_all_captions_and_goes_with_its_video(client, send
         "/api/v1/metrics"
     ).get_data(as_text=True)
     assert stored.exists()
-    client.delete(path)
+    client.delete(f"{path}?forever=true")
     assert not stored.exists()
     assert client.get(f"{path}/preview").status_code == 404
 

@@ -135,10 +135,12 @@ listen((topic) => { if (!['model', 'preview'].includes(topic)) soon(); });
 
 // The queue
 
-document.getElementById('queue').addEventListener('click', (event) => {
-  const { post } = event.target.dataset;
-  if (post) attempt(() => ask('POST', post)).then(soon);
-});
+for (const id of ['queue', 'cards']) {
+  document.getElementById(id).addEventListener('click', (event) => {
+    const { post } = event.target.dataset;
+    if (post) attempt(() => ask('POST', post)).then(soon);
+  });
+}
 
 // Labels of moments
 
@@ -164,6 +166,7 @@ function count() {
   all.checked = shown > 0 && chosen().length === shown;
   all.indeterminate = !all.checked && chosen().length > 0;
   if (!all.checked) elements.all.value = '';
+  document.getElementById('tagging').hidden = !number();
   selected.textContent = number() ? `${number()} selected` : '';
   rest.hidden = !all.checked || total() <= shown || Boolean(elements.all.value);
   rest.textContent = `Select all ${total()} on all pages`;

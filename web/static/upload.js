@@ -132,7 +132,7 @@ export class Upload {
     const { id } = this;
     this.forget();
     this.show(0, 'gone');
-    if (id) await ask('DELETE', `/api/v1/videos/${id}`);
+    if (id) await ask('DELETE', `/api/v1/videos/${id}?forever=true`);
   }
 
   forget() {

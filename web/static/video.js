@@ -1,6 +1,7 @@
 import { begin as correctWithKeys, isSeries, next } from './correct.js';
 import { ask, attempt, listen, refresh, root } from './server.js';
 import { arrange, reopen, tick } from './stretches.js';
+import { tagging } from './tags.js';
 
 const page = document.getElementById('video');
 const { video } = page.dataset;
@@ -12,7 +13,7 @@ const player = find('#player'); // stays as it is, whatever is swapped around it
 
 const isHeld = (part) => {
   if (part.querySelector('#editor:not([hidden]), #adding:not([hidden]), #asked[open], .border input:active')) return true;
-  const inputs = [...part.querySelectorAll('.bare')];
+  const inputs = [...part.querySelectorAll('.bare, #new-tag')];
   return inputs.some((input) => input === document.activeElement || input.value !== input.defaultValue);
 };
 let held = false;
@@ -151,7 +152,7 @@ const clicks = {
   '#make-preview': () => attempt(() => ask('POST', `${path}/preview`)),
   '#label': () => attempt(() => ask('POST', `${path}/label`)),
   '#help': () => document.getElementById('keys').showModal(),
-  '#delete': () => document.getElementById('sure').showModal(),
+  '#delete, [data-delete]': () => document.getElementById('sure').showModal(),
 };
 page.addEventListener('click', (event) => {
   for (const [selector, act] of Object.entries(clicks)) {
@@ -164,7 +165,7 @@ document.getElementById('sure').addEventListener('close', async (event) => {
   isDeleting = true;
   await updating;
   isDeleting = await attempt(() => ask('DELETE', path));
-  if (isDeleting) location.assign(`${root}/`);
+  if (isDeleting) location.assign(`${root}/?deleted=${video}`);
 });
 
 const screen = find('#screen');
@@ -414,9 +415,10 @@ if (picture) {
 lay();
 begin();
 arrange(page, player, path, update, () => saving);
+tagging(page, path, update);
 correctWithKeys(page, player, edit);
 listen((topic, subject, state) => {
-  if (topic === 'model' || (topic !== 'queue' && subject !== video)) return;
-  if (topic === 'video' && state === 'deleted') location.assign(`${root}/`);
+  if (topic === 'model' || (topic !== 'queue' && subject !== video) || isDeleting) return;
+  if (topic === 'video' && state === 'deleted') location.assign(`${root}/?deleted=${video}`);
   else update();
 });

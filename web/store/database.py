@@ -56,6 +56,10 @@ _ADDED = (
     ("jobs", "task", "TEXT NOT NULL DEFAULT 'caption'"),
     ("videos", "arranged", "REAL"),
     ("jobs", "options", "TEXT"),
+    ("videos", "binned", "REAL"),
+    ("videos", "recorded", "REAL"),
+    ("videos", "digest", "TEXT"),
+    ("videos", "is_kept", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 

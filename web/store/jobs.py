@@ -334,5 +334,5 @@ def _done(db, number):
 
 
 def _wrong_state(db, video, message):
-    there = db.execute("SELECT 1 FROM videos WHERE id = ?", (video,)).fetchone()
+    there = db.execute("SELECT 1 FROM library WHERE id = ?", (video,)).fetchone()
     return Refusal(409, "wrong_state", message) if there else not_found()

@@ -86,7 +86,8 @@ def corrections(db: sqlite3.Connection) -> list[dict]:
     """
     rows = db.execute(
         "SELECT video, text, iif(position, start, NULL) AS start, iif(position, end, NULL) AS end "
-        "FROM sentences WHERE corrected IS NOT NULL ORDER BY video, position"
+        "FROM sentences JOIN videos ON videos.id = video "
+        "WHERE corrected IS NOT NULL AND binned IS NULL ORDER BY video, position"
     ).fetchall()
     digests = {row["video"]: hashlib.sha256(row["video"].encode()).digest() for row in rows}
     ranked = sorted(digests, key=digests.get)

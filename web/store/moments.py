@@ -10,7 +10,7 @@ from captioner.moments.segments import BACKGROUND, LabelledSegment
 from ..config import WebConfig
 
 # What is here as a whole and moves.
-_HAS_MOMENTS = "received = size AND media_type NOT LIKE 'image/%'"
+_HAS_MOMENTS = "received = size AND binned IS NULL AND media_type NOT LIKE 'image/%'"
 _LAST_JOB = "(SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'label')"
 
 

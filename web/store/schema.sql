@@ -11,6 +11,10 @@ CREATE TABLE IF NOT EXISTS videos (
     created REAL NOT NULL,             -- seconds since 1970, as all times of day
     touched REAL NOT NULL,             -- when the last piece came
     arranged REAL,                     -- when a person last moved, split, ... its stretches
+    binned REAL,                       -- when it was put into the bin
+    recorded REAL,                     -- when it was filmed, by what the file says
+    digest TEXT,                       -- of its content
+    is_kept INTEGER NOT NULL DEFAULT 0,  -- though the same file is here already
     duration REAL,                     -- seconds
     model TEXT,
     caption TEXT                       -- JSON: times, candidates with their attention weights
@@ -19,6 +23,14 @@ CREATE INDEX IF NOT EXISTS videos_by_age ON videos (created);
 -- To find those to correct without reading all captions.
 CREATE INDEX IF NOT EXISTS videos_by_score
     ON videos (json_extract(caption, '$.candidates[0].score'), id);
+CREATE INDEX IF NOT EXISTS videos_by_digest ON videos (digest);
+
+CREATE TABLE IF NOT EXISTS tags (
+    video TEXT NOT NULL REFERENCES videos ON DELETE CASCADE,
+    name TEXT NOT NULL COLLATE NOCASE,
+    PRIMARY KEY (video, name)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_by_name ON tags (name);
 
 -- What is said of a video: at position 0 of all of it, then of one stretch after the other.
 CREATE TABLE IF NOT EXISTS sentences (
@@ -102,12 +114,17 @@ CREATE VIEW library AS
         jobs.number AS job, jobs.error, jobs.started,
         CASE WHEN received < videos.size THEN 'uploading' ELSE jobs.state END AS state,
         sentences.text AS sentence, sentences.original, sentences.corrected, arranged,
-        watched.path, watched.missing
+        watched.path, watched.missing, recorded,
+        -- The first one of the same content, unless a person keeps both.
+        iif(is_kept, NULL, (SELECT id FROM videos AS other WHERE other.digest = videos.digest
+            AND other.binned IS NULL AND (other.created, other.id) < (videos.created, videos.id)
+            ORDER BY other.created, other.id LIMIT 1)) AS twin
     FROM videos
     LEFT JOIN watched ON watched.video = videos.id
     LEFT JOIN jobs ON jobs.number = (
         SELECT max(number) FROM jobs WHERE video = videos.id AND task = 'caption')
-    LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0;
+    LEFT JOIN sentences ON sentences.video = videos.id AND sentences.position = 0
+    WHERE binned IS NULL;
 
 -- Files in watched folders; of each path at most one is there.
 CREATE TABLE IF NOT EXISTS watched (
@@ -191,8 +208,13 @@ CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs BEGIN
     VALUES (iif(new.task = 'caption', 'video', new.task), new.video, new.state);
 END;
 DROP TRIGGER IF EXISTS video_gone;
-CREATE TRIGGER video_gone AFTER DELETE ON videos BEGIN
+CREATE TRIGGER video_gone AFTER DELETE ON videos WHEN old.binned IS NULL BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('video', old.id, 'deleted');
+END;
+DROP TRIGGER IF EXISTS video_binned;
+CREATE TRIGGER video_binned AFTER UPDATE OF binned ON videos BEGIN
+    INSERT INTO events (topic, subject, state)
+    VALUES ('video', new.id, iif(new.binned IS NULL, 'restored', 'deleted'));
 END;
 DROP TRIGGER IF EXISTS sentence_corrected;
 CREATE TRIGGER sentence_corrected AFTER UPDATE OF text ON sentences BEGIN

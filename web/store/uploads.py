@@ -21,6 +21,7 @@ from .videos import (
     WITH_PREVIEW,
     bytes_in_words,
     delete,
+    digest_of,
     path_of,
     printable,
     read,
@@ -121,13 +122,16 @@ def append(
             if kind is None:
                 delete(db, config, [video])
                 raise Refusal(415, "not_a_video", _NOT_VIDEO)
+        digest = None
         if end == row["size"]:
             os.ftruncate(file.fileno(), end)
             os.fsync(file.fileno())
+            digest = digest_of(path_of(config, video))
         with transaction(db):
             updated = db.execute(
-                "UPDATE videos SET received = ?, media_type = ?, touched = ? WHERE id = ?",
-                (end, kind, time.time(), video),
+                "UPDATE videos SET received = ?, media_type = ?, touched = ?, digest = ? "
+                "WHERE id = ?",
+                (end, kind, time.time(), digest, video),
             )
             if not updated.rowcount:  # deleted meanwhile
                 raise not_found()

@@ -3,11 +3,14 @@
 A video's id is random and the only name it has on disk.
 """
 
+import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import time
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.caption import Caption
@@ -24,8 +27,11 @@ ORDERS = {
     "name": "name COLLATE NOCASE, created",
     "longest": "duration DESC",
     "shortest": "duration IS NULL, duration",
+    "recorded": "recorded IS NULL, recorded DESC, created DESC",
 }
 UNFINISHED_DAYS = 7
+_DIGESTS_AT_ONCE = 10**9  # bytes
+_GONE_FIRST = "binned IS NULL, binned, created"
 # What nobody has worked on.
 UNTOUCHED = (
     "arranged IS NULL AND NOT EXISTS (SELECT 1 FROM sentences "
@@ -50,12 +56,17 @@ def frames_of(config: WebConfig, video: str) -> Path:
 
 
 def count(db: sqlite3.Connection) -> int:
-    """How many videos there are, arrived or not."""
-    return db.execute("SELECT count(*) FROM videos").fetchone()[0]
+    """How many videos there are, arrived or not; without the bin."""
+    return db.execute("SELECT count(*) FROM videos WHERE binned IS NULL").fetchone()[0]
+
+
+def is_here(db: sqlite3.Connection, video: str) -> bool:
+    """Whether there is such a video, in the library or in the bin."""
+    return db.execute("SELECT 1 FROM videos WHERE id = ?", (video,)).fetchone() is not None
 
 
 def stored_bytes(db: sqlite3.Connection) -> int:
-    """How much of all videos has arrived, and their previews, bytes."""
+    """How much of all videos has arrived, the bin included, and their previews, bytes."""
     return _bytes_of(db, "received")
 
 
@@ -72,9 +83,10 @@ def _bytes_of(db, column):
 
 
 def next_to_go(db: sqlite3.Connection) -> sqlite3.Row | None:
-    """The video that would be deleted first for want of room or by age: `id`, `name`, `created`."""
+    """The video that would be deleted first for want of room: `id`, `name`, `created`, `binned`."""
     return db.execute(
-        f"SELECT id, name, created FROM videos WHERE {MAY_GO} ORDER BY created LIMIT 1"
+        f"SELECT id, name, created, binned FROM videos WHERE {MAY_GO} "
+        f"ORDER BY {_GONE_FIRST} LIMIT 1"
     ).fetchone()
 
 
@@ -173,7 +185,8 @@ def to_correct(db: sqlite3.Connection, beside: str = "") -> list[str]:
     """Videos whose sentence nobody corrected, by the model's score, lowest first; and `beside`."""
     rows = db.execute(
         "SELECT videos.id FROM videos JOIN sentences ON sentences.video = videos.id "
-        "AND position = 0 WHERE caption IS NOT NULL AND (corrected IS NULL OR videos.id = ?) "
+        "AND position = 0 WHERE caption IS NOT NULL AND binned IS NULL "
+        "AND (corrected IS NULL OR videos.id = ?) "
         "AND NOT EXISTS (SELECT 1 FROM watched WHERE video = videos.id AND missing IS NOT NULL) "
         "ORDER BY json_extract(caption, '$.candidates[0].score'), videos.id",
         (beside,),
@@ -222,46 +235,109 @@ def tidy(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+@dataclass(frozen=True)
+class Search:
+    """Which videos, and in which order.
+
+    Attributes:
+        q: words that a sentence has to contain, or a label of a moment, each as a beginning; or
+            letters of the name, or the beginning of a tag.
+        state: only those of this state.
+        corrected: only those that a person corrected, or did not.
+        tag: only those with this tag.
+        twins: only those whose file is here already, or not.
+        sort: a key of `ORDERS`.
+    """
+
+    q: str = ""
+    state: str | None = None
+    corrected: bool | None = None
+    tag: str | None = None
+    twins: bool | None = None
+    sort: str = "newest"
+
+
 def find(
-    db: sqlite3.Connection,
-    query: str = "",
-    state: str | None = None,
-    corrected: bool | None = None,
-    order: str = "newest",
-    page: int = 1,
-    per_page: int = 24,
+    db: sqlite3.Connection, search: Search, page: int = 1, per_page: int = 24
 ) -> tuple[list[dict], int]:
     """Searches the library.
 
     Args:
-        query: words that a sentence or the name has to contain, each as a beginning.
-        state: only those of this state.
-        corrected: only those that a person corrected, or did not.
-        order: a key of `ORDERS`.
+        db: the database.
+        search: for what.
         page: which page, from 1.
-        per_page: how many to a page.
+        per_page: how many to a page; -1: all.
 
     Returns:
-        Rows with their `hits`, `[{"start", "text"}]` with marks `\\x02 ... \\x03` around what was
-        found, and how many there are on all pages.
+        Rows with their `tags` and `hits`, `[{"start", "text"}]` with marks `\\x02 ... \\x03` around
+        what was found; and how many there are on all pages.
     """
-    where, values = ["1"], {"state": state, "words": _match(query), "name": f"%{_like(query)}%"}
-    if query.strip():
+    where, like = ["1"], _like(search.q)
+    labels = _labels(db, search.q)
+    values = {
+        "state": search.state,
+        "words": _match(search.q),
+        "name": f"%{like}%",
+        "beginning": f"{like}%",
+        "labels": json.dumps([*labels]),
+        "tag": search.tag,
+    }
+    if search.q.strip():
         where.append(
             "(name LIKE :name ESCAPE '\\' OR id IN (SELECT video FROM sentences WHERE id IN "
-            "(SELECT rowid FROM search WHERE search MATCH :words)))"
+            "(SELECT rowid FROM search WHERE search MATCH :words)) "
+            "OR id IN (SELECT video FROM tags WHERE name LIKE :beginning ESCAPE '\\') "
+            "OR id IN (SELECT video FROM segments "
+            "WHERE label IN (SELECT value FROM json_each(:labels))))"
         )
-    if state:
+    if search.state:
         where.append("state = :state")
-    if corrected is not None:
-        where.append(f"corrected IS {'NOT ' if corrected else ''}NULL")
+    if search.corrected is not None:
+        where.append(f"corrected IS {'NOT ' if search.corrected else ''}NULL")
+    if search.tag:
+        where.append("id IN (SELECT video FROM tags WHERE name = :tag)")
+    if search.twins is not None:
+        where.append(f"twin IS {'NOT ' if search.twins else ''}NULL")
     where = " AND ".join(where)
     [total] = db.execute(f"SELECT count(*) FROM library WHERE {where}", values).fetchone()
     rows = db.execute(
-        f"SELECT * FROM library WHERE {where} ORDER BY {ORDERS[order]} LIMIT :limit OFFSET :offset",
+        f"SELECT * FROM library WHERE {where} ORDER BY {ORDERS[search.sort]} "
+        "LIMIT :limit OFFSET :offset",
         values | {"limit": per_page, "offset": (page - 1) * per_page},
     ).fetchall()
-    return [dict(row) | {"hits": _hits(db, row["id"], values["words"])} for row in rows], total
+    tags: dict[str, list[str]] = {}
+    for row in db.execute("SELECT video, name FROM tags ORDER BY name"):
+        tags.setdefault(row["video"], []).append(row["name"])
+    return [
+        dict(row)
+        | {
+            "hits": _hits(db, row["id"], values["words"], labels),
+            "tags": tags.get(row["id"], []),
+        }
+        for row in rows
+    ], total
+
+
+def keep_recorded(db: sqlite3.Connection, video: str, recorded: float | None) -> None:
+    """Writes down when a video was recorded."""
+    db.execute("UPDATE videos SET recorded = ? WHERE id = ?", (recorded, video))
+
+
+def keep_both(db: sqlite3.Connection, video: str) -> None:
+    """A person wants a video though the same file is here already.
+
+    Raises:
+        Refusal: 404.
+    """
+    read(db, video)
+    db.execute("UPDATE videos SET is_kept = 1 WHERE id = ?", (video,))
+    history.tell(db, video)
+
+
+def digest_of(path: Path) -> str:
+    """By which a file is known again, whatever its name."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def delete(db: sqlite3.Connection, config: WebConfig, videos: list[str]) -> int:
@@ -297,13 +373,26 @@ def clean(db: sqlite3.Connection, config: WebConfig) -> None:
     if config.max_storage is not None:
         excess = taken_bytes(db) - config.max_storage
         sizes = db.execute(
-            f"SELECT id, {WITH_PREVIEW} AS size FROM videos WHERE {MAY_GO} ORDER BY created"
+            f"SELECT id, {WITH_PREVIEW} AS size FROM videos WHERE {MAY_GO} ORDER BY {_GONE_FIRST}"
         )
         for row in sizes.fetchall():
             if excess > 0:
                 excess -= row["size"]
                 delete(db, config, [row["id"]])
+    _fill_digests(db, config)
     _sweep(db, config, now)
+
+
+def _fill_digests(db, config):
+    """Of videos from before there were digests, some at a time."""
+    done = 0
+    rows = db.execute("SELECT id, size FROM videos WHERE digest IS NULL AND received = size")
+    for row in rows.fetchall():
+        path = path_of(config, row["id"])
+        if done < _DIGESTS_AT_ONCE and path.is_file():
+            digest = digest_of(path)
+            db.execute("UPDATE videos SET digest = ? WHERE id = ?", (digest, row["id"]))
+            done += row["size"]
 
 
 def _sweep(db, config, now):
@@ -343,10 +432,21 @@ def _like(query):
     return query
 
 
-def _hits(db, video, words):
+def _labels(db, query):
+    """The labels of moments, by number, that contain each word of a query as a beginning."""
+    words = query.lower().split()
+    found = {}
+    for number, name in db.execute("SELECT number, name FROM labels") if words else ():
+        begins = re.findall(r"[^\W_]+", name.lower())
+        if all(any(begin.startswith(word) for begin in begins) for word in words):
+            found[number] = name
+    return found
+
+
+def _hits(db, video, words, labels):
     if words == '""':
         return []
-    return [
+    hits = [
         dict(row)
         for row in db.execute(
             "SELECT start, highlight(search, 0, char(2), char(3)) AS text FROM search "
@@ -355,3 +455,13 @@ def _hits(db, video, words):
             (words, video),
         )
     ]
+    if labels:
+        hits += [
+            {"start": row["start"], "text": f"\x02{labels[row['label']]}\x03"}
+            for row in db.execute(
+                "SELECT start, label FROM segments WHERE video = ? AND label IN "
+                "(SELECT value FROM json_each(?)) ORDER BY start LIMIT 20",
+                (video, json.dumps([*labels])),
+            )
+        ]
+    return hits

@@ -107,7 +107,10 @@ def _replace(db, config, number, video, file, digest):
         db.execute("DELETE FROM watched WHERE number = ?", (number,))
         return _add(db, config, file, digest)
     _write(db, number, file, digest)
-    db.execute("UPDATE videos SET size = ?, received = ? WHERE id = ?", (file.size,) * 2 + (video,))
+    db.execute(
+        "UPDATE videos SET size = ?, received = ?, digest = NULL WHERE id = ?",
+        (file.size, file.size, video),
+    )
     db.execute("DELETE FROM previews WHERE video = ?", (video,))
     previews.path_of(config, video).unlink(missing_ok=True)
     _queue(db, config, video)
