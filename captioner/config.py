@@ -32,6 +32,11 @@ class SamplingOptions:
     def __post_init__(self):
         _expect(self.num_frames >= 1, "num_frames >= 1", num_frames=self.num_frames)
 
+    @classmethod
+    def of(cls, given: "SamplingOptions | int") -> "SamplingOptions":
+        """These options; a number stands for so many frames, and all else by default."""
+        return cls(num_frames=given) if isinstance(given, int) else given
+
 
 @dataclass(frozen=True)
 class CnnConfig:

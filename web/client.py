@@ -46,7 +46,7 @@ def caption_on_server(
         CaptionerError: the server cannot be reached, or does not let us in.
     """
     server = _Server(url, token)
-    server.ask("GET", "/videos?per_page=1")  # is it there, and does it let us in?
+    server.expect_captioner()
     files = (file for path in paths for file in _files(path, recursive))
     files = (file for file in files if isinstance(file, Failure) or file not in done)
     sent: deque[tuple[str | Failure, str]] = deque()
@@ -127,6 +127,19 @@ class _Server:
         if answer.status_code in (401, 403):
             raise CaptionerError(f"{self.url}: {self._problem(answer)}")
         return answer
+
+    def expect_captioner(self):
+        """Makes sure that it is there, is what we think, and lets us in."""
+        answer = self.ask("GET", "/videos?per_page=1")
+        try:
+            known = answer.ok and "total" in answer.json()
+        except ValueError:
+            known = False
+        if not known:
+            raise CaptionerError(
+                f"{self.url}: {self._problem(answer)}; give the address that the page has, without "
+                "what follows its host and port, unless it is served under a path"
+            )
 
     def send(self, path):
         """The id of a video that was sent, or why it was not."""

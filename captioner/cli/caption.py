@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
+from urllib.parse import unquote
 
 from ..batch import caption_files, num_cores
 from ..caption import Caption, Failure
@@ -143,11 +144,8 @@ def add_caption(commands):
 def _caption(args) -> int:
     if len(args.formats) > 1 and args.output is None:
         raise CaptionerError("several formats need files; name them: -o FILE")
-    if args.on is None and any(map(is_address, args.paths)):
-        web = next((path for path in args.paths if path.startswith(("http:", "https:"))), None)
-        if web:
-            raise CaptionerError(f"{web}: a page or file of the web; download it first: yt-dlp")
-        raise CaptionerError("addresses are read on a Ray cluster: --on ray")
+    if args.on is None:
+        _expect_paths(args.paths)
     if args.frames_folder and (args.recursive or args.segments):
         raise CaptionerError("--frames-folder takes single clips: no --recursive, no --segments")
     if (args.resume or args.retry_failed) and args.output is None:
@@ -222,6 +220,25 @@ def _caption(args) -> int:
     if journal:
         print(f"captioner: {progress}, {journal.num_before} done before", file=sys.stderr)
     return SOME_FAILED if progress.failed else ALL_GOOD
+
+
+def _expect_paths(paths: list[str]):
+    """Says of addresses how to come to a file.
+
+    Raises:
+        CaptionerError: there is one among these paths.
+    """
+    for path in filter(is_address, paths):
+        scheme, _, rest = path.partition("://")
+        if scheme in ("http", "https", "ftp"):
+            raise CaptionerError(f"{path}: a page or file of the web; download it first: yt-dlp")
+        if scheme in ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "srt", "mms"):
+            raise CaptionerError(
+                f"{path}: a live stream; record some of it: ffmpeg -i URL -t 60 -c copy OUTPUT.mkv"
+            )
+        if scheme == "file":
+            raise CaptionerError(f"{path}: name the file by its path: {unquote(rest)}")
+        raise CaptionerError("addresses are read on a Ray cluster: --on ray")
 
 
 def _tell_kept(output: Path | str, journal: Journal | Parts):

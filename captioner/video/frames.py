@@ -80,7 +80,7 @@ class Sample(NamedTuple):
 
 def read_frames(
     path: str | os.PathLike,
-    sampling: SamplingOptions,
+    sampling: SamplingOptions | int,
     size: tuple[int, int] | None = None,
     start: float = 0.0,
     end: float | None = None,
@@ -101,7 +101,7 @@ def read_frames(
     Args:
         path: a video or a picture, told apart by content, not by name; or a folder of pictures,
             the frames of one clip in the order of the numbers in their names, 25 a second.
-        sampling: how many frames to take.
+        sampling: how many frames to take, a number of them will do.
         size: `(height, width)` in pixels that every frame is squashed to (area
             interpolation); None keeps the size of the first frame.
         start: seconds from the first frame of the file, where the stretch to sample begins.
@@ -112,6 +112,7 @@ def read_frames(
         VideoError: the file is missing, not allowed to be read, no video, without a frame that
             can be decoded, or over before `start`.
     """
+    sampling = SamplingOptions.of(sampling)
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"expected size=(height, width) in pixels, received: size={size!r}")
     if not 0 <= start < (inf if end is None else end):

@@ -38,7 +38,7 @@ class Stretch:
 def read_segments(
     path: str | os.PathLike,
     segments: float | str,
-    sampling: SamplingOptions,
+    sampling: SamplingOptions | int,
     size: tuple[int, int] | None = None,
 ) -> Iterator[Stretch]:
     """Cuts a video into stretches and samples each, in one reading.
@@ -50,13 +50,13 @@ def read_segments(
         path: as for `read_frames`.
         segments: seconds that a stretch lasts, the last one maybe less; or `shots`: a stretch
             ends where the picture changes, as its colours tell.
-        sampling: which frames to take of each stretch.
+        sampling: which frames to take of each stretch, a number of them will do.
         size: as for `read_frames`.
 
     Raises:
         VideoError: as for `read_frames`; stretches may have been given before.
     """
-    num_frames = sampling.num_frames
+    num_frames = SamplingOptions.of(sampling).num_frames
     if segments == SHOTS:
         groups = _by_shots(read_steadily(path, _STEP, size))
     elif isinstance(segments, int | float) and 0 < segments < float("inf"):

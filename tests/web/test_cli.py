@@ -132,6 +132,11 @@ def test_a_server_that_does_not_let_us_in(files):
         for token in (None, "wrong"):
             with pytest.raises(CaptionerError, match=r"token"):
                 list(caption_on_server(url, [files / "in" / "red.avi"], token))
+    with (
+        serving(WebConfig(data=files / "data", min_free=0)) as url,
+        pytest.raises(CaptionerError, match="give the address that the page has"),
+    ):
+        list(caption_on_server(f"{url}/captioner", []))
     with pytest.raises(CaptionerError, match="check the address"):
         list(caption_on_server("no address", []))
 

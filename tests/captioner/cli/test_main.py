@@ -216,3 +216,17 @@ def test_frames_of_a_folder_are_sampled_like_those_of_a_video(tmp_path):
     assert (clip.frames[:, 0, 0, 0] // 20).tolist() == [1, 4, 7, 10]
     assert clip.duration == pytest.approx(12 / 25)
     np.testing.assert_allclose(clip.times, np.array([1, 4, 7, 10]) / 25)
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("https://host/page", "download it first"),
+        ("rtsp://camera/1", "record some of it"),
+        ("file:///in/a%20b.mp4", "by its path: /in/a b.mp4"),
+        ("s3://bucket/a.mp4", "--on ray"),
+    ],
+)
+def test_an_address_is_told_what_to_do_with(address, remedy, capsys):
+    assert main(["caption", address]) == 2
+    assert remedy in capsys.readouterr().err

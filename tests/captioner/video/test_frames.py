@@ -19,6 +19,7 @@ from captioner.video import (
     stream_frames,
 )
 from captioner.video.pyav import Stream, Unplannable
+from captioner.video.segments import read_segments
 from tests.clips import (
     add_exif_orientation,
     make_frame_rate_variable,
@@ -419,3 +420,10 @@ def test_stream_of_a_picture_and_of_none(tmp_path):
         next(stream_frames(tmp_path / "b.mp4", 2))
     with pytest.raises(VideoError, match="No such file"):
         next(stream_frames(tmp_path / "c.mp4", 2))
+
+
+def test_a_number_stands_for_so_many_frames(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", _numbered(9))
+    assert numbers_of(read_frames(path, 3).frames) == [1, 4, 7]
+    [stretch] = read_segments(path, 0.9, 3)
+    assert len(stretch.clip.frames) == 3
