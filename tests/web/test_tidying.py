@@ -59,6 +59,7 @@ def test_tidying(person, add, api, clip, width):
     for video in (first, second):
         person.see(f"#tick-{video}").click()
     person.see("#selected", "2 selected")
+    assert person.wait("document.documentElement.scrollWidth <= innerWidth")
     person.see("#name").send_keys(f"both {width}", Keys.ENTER)
     person.see("#notices", f"Tagged 2 videos: both {width}.")
     person.go(f"/?tag=both+{width}")
