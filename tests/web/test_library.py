@@ -90,6 +90,11 @@ def test_the_bin_empties_itself_of_what_nobody_corrected(client, captioned, conf
     client.put(f"/api/v1/videos/{captioned['red']}/sentences/0", json={"text": "Mine."})
     for video in captioned.values():
         client.delete(f"/api/v1/videos/{video}")
+    # One whose file lies in a watched folder goes too.
+    watched = (
+        "INSERT INTO watched (path, video, size, modified, digest) VALUES (x'2f78', ?, 1, 1, '')"
+    )
+    db.execute(watched, (captioned["blue"],))
     db.execute("UPDATE videos SET binned = ?", (time.time() - 6.9 * 86400,))
     binned.clean(db, config)
     assert len(_in_bin(client)) == 3

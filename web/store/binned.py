@@ -13,6 +13,8 @@ from . import jobs, videos
 from .database import transaction
 
 _DAY = 86400  # seconds
+# What goes by itself: corrected by nobody, watched or not (the file of a watched one stays).
+_MAY_GO = f"received = size AND {videos.UNTOUCHED}"
 
 
 def put(db: sqlite3.Connection, config: WebConfig, ids: list[str]) -> tuple[int, float | None]:
@@ -68,7 +70,7 @@ def contents(db: sqlite3.Connection, config: WebConfig, since: float | None = No
     """What is in the bin, last first, or what was put there at one time: as `schemas.Binned`."""
     rows = db.execute(
         "SELECT videos.id, name, size, binned, text AS sentence, caption IS NOT NULL AS captioned, "
-        f"{videos.MAY_GO} AS may_go FROM videos "
+        f"{_MAY_GO} AS may_go FROM videos "
         "LEFT JOIN sentences ON sentences.video = videos.id AND position = 0 "
         "WHERE binned IS NOT NULL AND (:since IS NULL OR binned = :since) "
         "ORDER BY binned DESC, videos.id",
@@ -93,7 +95,7 @@ def empty(db: sqlite3.Connection, config: WebConfig, ids: list[str] | None = Non
 def clean(db: sqlite3.Connection, config: WebConfig) -> None:
     """Deletes what has been in the bin for its days and was corrected by nobody."""
     rows = db.execute(
-        f"SELECT id FROM videos WHERE binned < ? AND {videos.MAY_GO}",
+        f"SELECT id FROM videos WHERE binned < ? AND {_MAY_GO}",
         (time.time() - config.bin_days * _DAY,),
     )
     videos.delete(db, config, [row["id"] for row in rows.fetchall()])
