@@ -100,7 +100,9 @@ export function listen(onNews) {
   const catchUp = async () => {
     try {
       const news = await ask('GET', `/api/v1/events?after=${last}`);
-      news.events.forEach((event) => hear(event.topic, event.number, event.subject, event.state));
+      // Also what came by the worker meanwhile: told twice does no harm, unheard does.
+      last = Math.max(last, news.last);
+      news.events.forEach((event) => onNews(event.topic, event.subject, event.state));
     } catch (error) {
       if (!(error instanceof Problem)) throw error; // else the server is away; ask again
     }
@@ -118,11 +120,14 @@ export function listen(onNews) {
       return;
     }
     ({ port } = new SharedWorker(new URL('news.js', import.meta.url)));
+    let isHeard = false;
     port.onmessage = ({ data: { topic, number, data } }) => {
       if (topic === 'silent') { polls = true; poll(); }
+      // What happened between the page and the worker's first word.
+      else if (!isHeard) { isHeard = true; catchUp(); }
       else if (topic !== 'beat') hear(topic, number, ...data.split(' '));
     };
-    catchUp(); // with what happened before the worker listened
+    catchUp(); // with what happened before the worker listens
   };
   document.addEventListener('visibilitychange', () => { if (polls) poll(); });
   addEventListener('pagehide', () => { clearTimeout(timer); port?.postMessage('leave'); });
