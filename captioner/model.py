@@ -186,7 +186,7 @@ class CaptionModel(keras.Model):
         attention_weights = ops.reshape(attention_weights, ops.shape(state["attention_weights"]))
         answer = ops.concatenate([query, context], axis=-1)
         spoken, speaker = self.speaker.step(answer, state["speaker"])
-        logits = self._logits(spoken, context)
+        logits = self._logits(self.output_projection(ops.concatenate([spoken, context], axis=-1)))
         return logits, {
             "reader": reader,
             "speaker": speaker,
@@ -205,6 +205,19 @@ class CaptionModel(keras.Model):
 
         Returns:
             Logits `(rows, caption_length, vocab_size)`, each before its word is read.
+        """
+        return self._logits(self.expect(inputs, training))
+
+    def expect(self, inputs, training=False):
+        """What each next word's embedding is compared with, of given sentences.
+
+        Args:
+            inputs: as for `call`.
+            training: whether to drop values out.
+
+        Returns:
+            Vectors `(rows, caption_length, embedding_dim)`: a word's logit is the product of its
+            embedding with them, plus its bias.
         """
         token_ids = inputs["token_ids"]
         memory, state = self.encode(inputs["features"], inputs["sequence_length"], training)
@@ -225,10 +238,10 @@ class CaptionModel(keras.Model):
         context = ops.reshape(context, (rows, -1, context.shape[-1]))
         answer = ops.concatenate([query, context], axis=-1)
         spoken, _ = self.speaker(self.dropout(answer, training=training))
-        return self._logits(self.dropout(spoken, training=training), context)
+        spoken = self.dropout(spoken, training=training)
+        return self.output_projection(ops.concatenate([spoken, context], axis=-1))
 
-    def _logits(self, spoken, context):
-        vectors = self.output_projection(ops.concatenate([spoken, context], axis=-1))
+    def _logits(self, vectors):
         scores = ops.matmul(vectors, ops.transpose(self.embedding.embeddings))
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
 

@@ -7,6 +7,7 @@ A model folder holds all that must agree with the weights, and nothing that is e
     captioner.weights.h5 the caption model
     backbone.weights.h5  the CNN, where the backbone is `bundled`
     README.md            the model card
+    rehearsal.npz        features of clips that it learned from, for trainings that go on from it
     programs/            the two as LiteRT programs, where `captioner export` wrote them
 """
 

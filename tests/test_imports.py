@@ -25,7 +25,7 @@ ORDER["captioner"] = """
     cli: arguments finding progress caption label info export main __main__ demo
 """
 ORDER["training"] = """
-    options devices work metrics objectives optimizer
+    options devices work rehearsal metrics judgement objectives optimizer
     data: tables rows label_studio formats manifest reading check store views records
     trainer transfer evaluate
     cnn: folder teacher words distill probe

@@ -1,6 +1,6 @@
 """What a caption model is taught: people's next word, or sentences as good as theirs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,14 +13,21 @@ from captioner.model import CaptionModel
 from captioner.vocabulary import END_ID, PAD_ID
 
 from .metrics import CiderD
+from .rehearsal import Rehearsal
 
+NEW_WORD_WEIGHT = 5.0  # of a word that the base did not know
 LONGEST_SAMPLE = 20  # words of a sentence drawn in self-critical training
 
 
-def caption_loss(label_smoothing: float):
+def caption_loss(label_smoothing: float, num_known: int | None = None):
     """Cross-entropy a word with label smoothing, the mean over the words of a sentence.
 
         -(1 - e) * log p(word) - e * mean over the vocabulary of log p
+
+    Args:
+        label_smoothing: e.
+        num_known: the token id from which on words are new to a model, and count
+            `NEW_WORD_WEIGHT` times in the mean, for few sentences have them; None: all count 1.
 
     Returns:
         A function of token ids `(batch_size, caption_length)` and logits
@@ -30,8 +37,10 @@ def caption_loss(label_smoothing: float):
     def loss(token_ids, logits):
         token_ids = ops.cast(token_ids, "int32")
         losses = cross_entropy(token_ids, logits, label_smoothing)
-        real = ops.cast(token_ids != PAD_ID, losses.dtype)
-        return ops.sum(losses * real, axis=-1) / ops.sum(real, axis=-1)
+        weights = ops.cast(token_ids != PAD_ID, losses.dtype)
+        if num_known is not None:
+            weights = ops.where(token_ids >= num_known, NEW_WORD_WEIGHT, weights)
+        return ops.sum(losses * weights, axis=-1) / ops.sum(weights, axis=-1)
 
     return loss
 
@@ -70,6 +79,76 @@ def cross_entropy(token_ids, logits, label_smoothing):
     return losses(logits)[..., 0]
 
 
+class Rehearsing(keras.Model):
+    """A caption model that learns, and goes on saying of other clips what its base says of them.
+
+    To the loss of what is learned comes, of clips drawn by chance in each step,
+
+        weight * mean over words of KL(base || model)
+
+    over the sentences that the base says (Li and Hoiem 2016, "Learning without forgetting"). It is
+    0 with a gradient of 0 where the training begins.
+
+    Args:
+        learner: the caption model, or what learns for it.
+        model: the caption model.
+        base: what it was before, with the same words first in its vocabulary.
+        rehearsal: clips.
+        token_ids: what the base says of each, END last, PAD after it, `(num_clips, length)`.
+        weight: of the second part.
+        batch_size: clips drawn in a step.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        learner: keras.Model,
+        model: CaptionModel,
+        base: CaptionModel,
+        rehearsal: Rehearsal,
+        token_ids: np.ndarray,
+        weight: float,
+        batch_size: int,
+        seed: int,
+    ):
+        super().__init__()
+        self.learner, self.model = learner, model
+        self.weight, self.batch_size = weight, batch_size
+        self.seeds = keras.random.SeedGenerator(seed)
+        self._base = lambda inputs: base(inputs)  # a function, so that its weights are not ours
+        arrays = (rehearsal.codes, rehearsal.num_frames, token_ids)
+        arrays += (rehearsal.basis.T * rehearsal.step, rehearsal.mean)
+        self._rehearsed = tuple(map(ops.convert_to_tensor, arrays))
+        self._lowest = rehearsal.lowest
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """As that of what learns."""
+        outputs = self.learner(inputs, training=training)
+        if training:
+            self.add_loss(self.weight * self._forgotten())
+        return outputs
+
+    def _forgotten(self):
+        codes, num_frames, token_ids, basis, mean = self._rehearsed
+        drawn = keras.random.randint(
+            (self.batch_size,), 0, codes.shape[0], seed=self.seeds, dtype="int32"
+        )
+        codes = ops.cast(ops.take(codes, drawn, axis=0), basis.dtype)
+        token_ids = ops.take(token_ids, drawn, axis=0)
+        inputs = {
+            "features": ops.maximum(ops.matmul(codes, basis) + mean, self._lowest),
+            "sequence_length": ops.take(num_frames, drawn, axis=0),
+            "token_ids": token_ids,
+        }
+        before = ops.stop_gradient(ops.log_softmax(self._base(inputs)))
+        # Without dropout, or it would be told to say what it cannot know.
+        after = ops.log_softmax(self.model(inputs))[..., : before.shape[-1]]
+        divergence = ops.sum(ops.exp(before) * (before - after), axis=-1)
+        real = ops.cast(token_ids != PAD_ID, divergence.dtype)
+        return ops.sum(divergence * real) / ops.sum(real)
+
+
 class ScheduledSampling(keras.Model):
     """A caption model that in training reads some of its own words (Bengio et al. 2015).
 
@@ -79,14 +158,14 @@ class ScheduledSampling(keras.Model):
 
     Args:
         model: the caption model.
-        rate: share of the words that are the model's own after `steps` steps.
-        steps: how long the share grows, linearly from 0.
+        rate: share of the words that are the model's own at the end.
+        grown: the share of `rate` that is reached, as a function of nothing.
         seed: of the draws.
     """
 
-    def __init__(self, model: CaptionModel, rate: float, steps: int, seed: int):
+    def __init__(self, model: CaptionModel, rate: float, grown: Callable, seed: int):
         super().__init__()
-        self.model, self.rate, self.steps = model, rate, steps
+        self.model, self.rate, self.grown = model, rate, grown
         self.seeds = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -100,9 +179,8 @@ class ScheduledSampling(keras.Model):
             ops.reshape(logits, (-1, logits.shape[-1])), 1, dtype="int32", seed=self.seeds
         )
         drawn = ops.reshape(drawn, ops.shape(token_ids))
-        grown = ops.minimum(ops.cast(self.optimizer.iterations, "float32") / self.steps, 1.0)
         chance = keras.random.uniform(ops.shape(token_ids), seed=self.seeds)
-        own = ops.logical_and(chance < self.rate * grown, token_ids != PAD_ID)
+        own = ops.logical_and(chance < self.rate * self.grown(), token_ids != PAD_ID)
         read = ops.where(own, drawn, ops.cast(token_ids, "int32"))
         return self.model({**inputs, "token_ids": read}, training=True)
 

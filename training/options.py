@@ -50,11 +50,13 @@ class CaptionTraining:
         encoder_layers: see there.
         bidirectional: see there.
         freeze_encoder: with a base, trains its decoder alone.
-        replay: labels whose clips are mixed in, with what the base says of them.
-        replay_share: share of each pass that is replayed, 0 <= share < 1.
+        rehearse: with a base, labels of clips like those that it learned from, for one that has no
+            `rehearsal.npz` in its folder.
+        force: writes a model that is no better than its base too.
         work: where features and the state are kept; None: `work` in `output`.
         min_count: words that the captions have less often are not learned.
-        views: further views of each clip to learn from.
+        views: further views of each clip to learn from; None, as of the next three: what suits the
+            number of clips.
         frames: sampled from a clip.
         window: frames of a clip that a gradient flows back through.
         scheduled_sampling: share of the words read that are the model's own at the end.
@@ -84,19 +86,19 @@ class CaptionTraining:
     encoder_layers: int | None = None
     bidirectional: bool | None = None
     freeze_encoder: bool = False
-    replay: Path | None = None
-    replay_share: float | None = None
+    rehearse: Path | None = None
+    force: bool = False
     work: Path | None = None
     min_count: int = 1
-    views: int = 0
+    views: int | None = None
     frames: int | None = None
     window: int = 64
     scheduled_sampling: float = 0.0
     self_critical: int = 0
     patience: int = 5
     epochs: int | None = None
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    batch_size: int | None = None
+    learning_rate: float | None = None
     no_repeat_ngram_size: int | None = None
     length_penalty: float | None = None
     half: bool = False
@@ -108,8 +110,8 @@ class CaptionTraining:
             raise CaptionerError("give each of the labels a share (LABELS=SHARE), or none of them")
         if len(set(self.paths)) < len(self.paths):
             raise CaptionerError("name each of the labels once")
-        if self.replay_share is not None and self.replay is None:
-            raise CaptionerError("--replay-share is a share of what --replay names: name it too")
+        if self.rehearse is not None and not self.has_base:
+            raise CaptionerError("--rehearse is for what a base knows: name one with --base")
         if self.freeze_encoder and not self.has_base:
             raise CaptionerError(
                 "--freeze-encoder keeps what a base has learned: name one with --base"

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class TrainingOptions:
         samples: sentences drawn of each clip in self-critical training; 0 is training on the
             words that people said.
         weight_decay: of AdamW.
+        num_known: words of the base, the first in the vocabulary; each of the others counts
+            `training.objectives.NEW_WORD_WEIGHT` times as much. None: all count the same.
         patience: rounds without a better validation before the training ends; 0: it never does.
         seed: of weights, order and dropout.
     """
@@ -53,11 +56,19 @@ class TrainingOptions:
     scheduled_sampling: float = 0.0
     samples: int = 0
     weight_decay: float = 0.01
+    num_known: int | None = None
     patience: int = 5
     seed: int = 1
 
 
-def train(model: CaptionModel, batches: "Batches", validation, options: TrainingOptions, folder):
+def train(
+    model: CaptionModel,
+    batches: "Batches",
+    validation,
+    options: TrainingOptions,
+    folder,
+    rehearse: Callable[[keras.Model], keras.Model] | None = None,
+):
     """Trains `model` in place; its weights end as their moving average (Polyak and Juditsky 1992).
 
     It goes in rounds of a pass, or of as many as make `ROUND_STEPS` steps. With `validation` the
@@ -71,6 +82,7 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
         validation: `Batches` of other clips, or None.
         options: how long and how hard.
         folder: of the state and the log, `train.csv`.
+        rehearse: makes of what learns a `training.objectives.Rehearsing`; None: it need not.
 
     Returns:
         A dict a round: `epoch`, the passes done; `loss` and, with validation, `val_loss` and
@@ -88,11 +100,18 @@ def train(model: CaptionModel, batches: "Batches", validation, options: Training
         references = [list(map(batches.vocabulary.encode, clip.captions)) for clip in batches.clips]
         learner = SelfCritical(model, references, options.samples, options.seed)
     elif options.scheduled_sampling:
-        learner = ScheduledSampling(model, options.scheduled_sampling, steps, options.seed)
+
+        def grown():
+            return ops.minimum(ops.cast(optimizer.iterations, "float32") / steps, 1.0)
+
+        learner = ScheduledSampling(model, options.scheduled_sampling, grown, options.seed)
+    if rehearse:
+        learner = rehearse(learner)
     # All is built; given several devices, Keras would take a batch from the data to build it by.
     learner._distribute_strategy = None
+    loss = caption_loss(options.label_smoothing, options.num_known)
     # XLA made every training step slower on a CPU.
-    learner.compile(optimizer, loss=caption_loss(options.label_smoothing), jit_compile=False)
+    learner.compile(optimizer, loss=loss, jit_compile=False)
     optimizer.build(learner.trainable_variables)
     # All that steps change: weights, random seeds, the optimizer's moments and averages.
     variables = [*learner.variables, *optimizer.variables]

@@ -1,22 +1,30 @@
-"""What a trained model hands on to one that learns more words."""
+"""What a trained model hands on to one that goes on from it: words, weights, what it knows."""
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import keras
 import numpy as np
+from keras import ops
 from tqdm import tqdm
 
 from captioner.config import DecodingOptions
-from captioner.engines.keras_engine import KerasEngine
+from captioner.engines.keras_engine import KerasEngine, pad
 from captioner.model import CaptionModel
-from captioner.model_folder import ModelFolder
-from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, tokenize
+from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
 
-from .data.records import Records, read_records
-from .work import claim, writing
+from .data.records import Batches
+from .judgement import FUNCTION_WORDS
+from .rehearsal import Rehearsal
+
+GROUP = 100  # clips that are captioned at once
+# A new word's log-probability at the start, where it is said and where it is not; how far the fit
+# is drawn to 0; places it is fitted on; its mean probability where it is not said, at most, for
+# each clip that has it.
+SAID, UNSAID, RIDGE, MOST_PLACES, MOST_UNSAID = 1.0, -6.0, 0.03, 6000, 1e-4
+LEAST_CLIPS, MOST_CONTRADICTED = 3, 0.2  # see `contradicted`
 
 
 def grow_vocabulary(
@@ -47,52 +55,12 @@ def _repeats(words, size):
     return len(set(ngrams)) < len(ngrams)
 
 
-def rehearse(base: ModelFolder, replay: Records, folder: Path) -> Records:
-    """Clips of the base with what it says of them, instead of what people do.
-
-    One sentence that the base already says holds it to what it was with less to learn than the
-    many different ones of people (Kim and Rush 2016, "Sequence-level knowledge distillation").
-
-    Args:
-        base: the model that rehearses.
-        replay: its clips.
-        folder: where its sentences are kept.
-
-    Raises:
-        DatasetError: the folder holds those on other clips or of another base, or the disk is full.
-    """
-    claim(
-        folder,
-        base.version,
-        [(*map(str, clip.files), clip.start, clip.end) for clip in replay.clips],
-    )
-    file = folder / "said.json"
-    if not file.exists():
-        said = [""] * len(replay.clips)
-        batches, engine = read_records(replay, base.vocabulary, 64), KerasEngine(base.load_model())
-        with tqdm(total=len(said), desc="rehearsing", unit="clip", disable=None) as bar:
-            for inputs, _ in batches.read():
-                lengths = inputs["sequence_length"].numpy()
-                features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
-                found = engine(features, base.decoding).token_ids[:, 0]
-                for clip, token_ids in zip(inputs["clip"].numpy(), found):
-                    said[clip] = base.vocabulary.decode(token_ids)
-                bar.update(len(found))
-        with writing(folder):
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(said))
-            partial.replace(file)
-    said = json.loads(file.read_text())
-    clips = [replace(clip, captions=(one,)) for clip, one in zip(replay.clips, said, strict=True)]
-    return replace(replay, clips=clips)
-
-
 def transfer(base: CaptionModel, model: CaptionModel, seed: int):
     """Gives `model` the weights of `base`, whose shape it has but for further words and motion.
 
-    A new word begins near the mean of the old ones, as likely to be said as their median, and
-    motion, where `base` had no `motion_dim`, as nothing, so that all that `base` says stays as it
-    was until something is learned.
+    A new word begins near the mean of the old ones, as likely to be said as their median (see also
+    `imprint`), and motion, where `base` had no `motion_dim`, as nothing, so that all that `base`
+    says stays as it was until something is learned.
 
     Args:
         base: the trained model.
@@ -112,3 +80,160 @@ def transfer(base: CaptionModel, model: CaptionModel, seed: int):
                 further = words.mean(0) + 0.1 * words.std(0) * rng.normal(size=shape)
             values = np.concatenate([values, further])
         new.assign(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Recollection:
+    """What a base says of clips that it had learned from.
+
+    Attributes:
+        rehearsal: the clips.
+        sentences: of each.
+        token_ids: the same with END, then PAD, `(num_clips, length)` int32.
+    """
+
+    rehearsal: Rehearsal
+    sentences: Sequence[str]
+    token_ids: np.ndarray
+
+    def without(self, words: frozenset[str]) -> "Recollection":
+        """Those clips of which the base says none of some words."""
+        kept = [clip for clip, one in enumerate(self.sentences) if not words & set(tokenize(one))]
+        return Recollection(
+            self.rehearsal.select(kept), [self.sentences[i] for i in kept], self.token_ids[kept]
+        )
+
+
+def recall(
+    engine: KerasEngine, vocabulary: Vocabulary, rehearsal: Rehearsal, options: DecodingOptions
+) -> Recollection:
+    """Has a base caption the clips that travel with it."""
+    features = [rehearsal.features(clip) for clip in range(len(rehearsal))]
+    sentences = caption_features(engine, vocabulary, features, options)
+    token_ids = [vocabulary.encode(sentence) for sentence in sentences]
+    padded = np.full((len(token_ids), max(map(len, token_ids))), PAD_ID, np.int32)
+    for row, ids in zip(padded, token_ids):
+        row[: len(ids)] = ids
+    return Recollection(rehearsal, sentences, padded)
+
+
+def caption_features(
+    engine: KerasEngine,
+    vocabulary: Vocabulary,
+    features: Sequence[np.ndarray],
+    options: DecodingOptions,
+) -> list[str]:
+    """The best sentence for each clip's features, as its words with spaces between."""
+    sentences = []
+    for start in tqdm(range(0, len(features), GROUP), "captioning", disable=None, leave=False):
+        found = engine(features[start : start + GROUP], options).token_ids[:, 0]
+        sentences += [" ".join(vocabulary.words(row)) for row in found]
+    return sentences
+
+
+def contradicted(
+    said: Sequence[str], corrections: Sequence[str], base: Vocabulary, recollection: Recollection
+) -> frozenset[str]:
+    """Words of the base in whose place a new word has come: "dog", where the dog is now called Rex.
+
+    What the base says with them is not rehearsed, or it would hold against what is taught. Such a
+    word is taken out of the sentences of at least half of the clips, three or more, whose
+    corrections have the same new word; one that the base says of a fifth of all clips is not given
+    up.
+
+    Args:
+        said: what the base says of each corrected clip.
+        corrections: what is said of it now.
+        base: the words of the base.
+        recollection: what the base says of other clips.
+    """
+    owners: dict[str, list[int]] = {}
+    words = [(set(tokenize(old)), set(tokenize(new))) for old, new in zip(said, corrections)]
+    for clip, (_, new) in enumerate(words):
+        for word in new - set(base.tokens):
+            owners.setdefault(word, []).append(clip)
+    found = set()
+    for clips in owners.values():
+        counts = Counter(word for clip in clips for word in words[clip][0] - words[clip][1])
+        least = max(LEAST_CLIPS, len(clips) / 2)
+        found |= {word for word, count in counts.items() if count >= least}
+    everywhere = Counter(w for one in recollection.sentences for w in set(tokenize(one)))
+    most = MOST_CONTRADICTED * len(recollection.sentences)
+    return frozenset(word for word in found - FUNCTION_WORDS if everywhere[word] <= most)
+
+
+def imprint(
+    model: CaptionModel,
+    base: CaptionModel,
+    batches: Batches,
+    recollection: Recollection | None,
+    seed: int,
+):
+    """Gives new words embeddings with which they are said where they were said, and not elsewhere.
+
+    The embedding and the bias of a word are a linear classifier of the vectors that its model
+    expects (`CaptionModel.expect`); so they begin as the least-squares fit of one, on the places of
+    the corrections and of what the base says of other clips (after Qi et al. 2018, "Low-shot
+    learning with imprinted weights"). The rest of the model learns from there.
+
+    Args:
+        model: has the weights of `base` and more words.
+        base: what it went on from.
+        batches: the corrections.
+        recollection: what `base` says of other clips.
+        seed: of the places drawn.
+    """
+    num_old, num_words = base.config.vocab_size, model.config.vocab_size
+    if num_old == num_words:
+        return
+    vectors, levels, words = [], [], []
+    of_clips = [
+        set(chain.from_iterable(map(batches.vocabulary.encode, clip.captions)))
+        for clip in batches.clips
+    ]
+
+    def add(features, sequence_length, token_ids):
+        known = np.where(token_ids < num_old, token_ids, UNKNOWN_ID)
+        inputs = {
+            "features": features,
+            "sequence_length": sequence_length,
+            "token_ids": known,
+        }
+        expected = ops.convert_to_numpy(base.expect(inputs))
+        real = token_ids != PAD_ID
+        vectors.append(expected[real])
+        words.append(token_ids[real])
+        logits = vectors[-1] @ embeddings[:num_old].T + biases[:num_old]
+        highest = logits.max(axis=1)
+        levels.append(np.log(np.exp(logits - highest[:, None]).sum(axis=1)) + highest)
+
+    embeddings = ops.convert_to_numpy(model.embedding.embeddings).copy()
+    biases = ops.convert_to_numpy(model.output_bias).copy()
+    for inputs, token_ids in batches.read():
+        add(inputs["features"], inputs["sequence_length"], token_ids.numpy())
+    rng = np.random.default_rng(seed)
+    if recollection is not None:
+        rehearsal, length = recollection.rehearsal, recollection.token_ids.shape[1]
+        drawn = rng.permutation(len(rehearsal))[: MOST_PLACES // length]
+        for start in range(0, len(drawn), GROUP):
+            clips = drawn[start : start + GROUP]
+            num_frames = rehearsal.num_frames[clips]
+            features = [pad(rehearsal.features(clip), num_frames.max()) for clip in clips]
+            add(np.stack(features), num_frames, recollection.token_ids[clips])
+    vectors, levels, words = map(np.concatenate, (vectors, levels, words))
+    vectors = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)
+    for word in np.intersect1d(words, np.arange(num_old, num_words)):
+        own = words == word
+        goals = levels + np.where(own, SAID, UNSAID)
+        weights = np.where(own, 0.5 / own.sum(), 0.5 / max(1, (~own).sum()))  # as much each
+        weighted = vectors * weights[:, None]
+        products = weighted.T @ vectors
+        ridge = RIDGE * np.trace(products[:-1, :-1]) / (len(products) - 1) * np.eye(len(products))
+        ridge[-1, -1] = 0
+        fitted = np.linalg.solve(products + ridge, weighted.T @ goals)
+        said = float(np.exp((vectors @ fitted - levels)[~own].clip(max=0)).mean())
+        most = MOST_UNSAID * sum(word in clip for clip in of_clips)
+        fitted[-1] -= max(0.0, np.log(said / most))
+        embeddings[word], biases[word] = fitted[:-1], fitted[-1]
+    model.embedding.embeddings.assign(embeddings)
+    model.output_bias.assign(biases)

@@ -300,7 +300,9 @@ def _card(row: dict) -> dict:
 def _teaching():
     db = get_db()
     labels = models.corrections(db)
-    rows = [describe.model(row) for row in models.all_models(db)]
+    rows = [
+        describe.model(row) | {"judgement": models.judgement(row)} for row in models.all_models(db)
+    ]
     for row in rows:
         row["pairs"] = [_pair(pair) for pair in row["comparison"]]
         for who in ("old", "new"):

@@ -21,9 +21,12 @@ from .store import database, models
 
 
 def train_command(base: str, labels: Path, output: Path) -> list[str]:
-    """The command that teaches a model folder more; called again, it goes on."""
+    """The command that teaches a model folder more; called again, it goes on.
+
+    It writes a model that is no better too: the page says so, and a person decides.
+    """
     command = [sys.executable, "-m", "captioner.cli", "train", str(labels)]
-    return [*command, "--base", base, "--output", str(output)]
+    return [*command, "--base", base, "--output", str(output), "--force"]
 
 
 def caption_command(model: str, videos: list[str], output: Path) -> list[str]:

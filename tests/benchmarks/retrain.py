@@ -6,8 +6,8 @@ speed or what came first: of two things both are there from the first frame to t
 default model goes on from 200 of the clips, with `captioner train`. Each of the 40 others shows a
 colour, shape and direction that never come together in the 200.
 
-Labels of the base (`--old-labels`, by default `../shared/data/images.jsonl` where that is) are
-replayed, some pictures of their split train, and on their split val the base and the retrained
+Nothing old is named: what the base knows travels with it. On the split val of labels of the base
+(`--old-labels`, by default `../shared/data/images.jsonl` where that is) the base and the retrained
 model are compared.
 
 The last line is JSON: `seconds` of `captioner train`, from clips to model folder; `exact_match`,
@@ -28,7 +28,6 @@ import cv2
 import numpy as np
 
 from captioner.vocabulary import tokenize
-from training.data.manifest import read_labels
 
 COLOURS = {  # BGR
     "red": (40, 40, 220),
@@ -48,8 +47,8 @@ SHARED = (0.5, 0.9)  # and in its half of a clip otherwise
 SIDE, RADIUS = 160, 28  # pixels
 NUM_FRAMES, FPS = 24, 10
 SHIFT = 4  # bits of a pixel's fraction
-NUM_TRAIN, NUM_TEST, NUM_REPLAY = 200, 40, 6000
-OPTIONS = "--views 8 --batch-size 32 --epochs 8 --replay-share 0.5".split()
+NUM_TRAIN, NUM_TEST = 200, 40
+OPTIONS = "--views 8 --force".split()
 
 
 @dataclass(frozen=True)
@@ -168,18 +167,6 @@ def draw_world(folder: Path, seed: int = 1) -> Path:
     return labels
 
 
-def draw_replay(labels: Path, folder: Path, seed: int = 1) -> Path:
-    """Labels of some clips of the split train of others."""
-    clips = read_labels(labels, "train")
-    rows = [
-        {"image": str(clips[place].path), "captions": clips[place].captions, "split": "train"}
-        for place in np.random.default_rng(seed).permutation(len(clips))[:NUM_REPLAY]
-    ]
-    replay = folder / "replay.jsonl"
-    replay.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    return replay
-
-
 def captioner(*arguments):
     """Runs a command, whose results go to stderr too."""
     command = [sys.executable, "-m", "captioner.cli", *map(str, arguments)]
@@ -206,8 +193,6 @@ def main():
         folder = args.keep or Path(temporary)
         labels, model = draw_world(folder / "world"), folder / "model"
         options = ["--base", args.base, *OPTIONS]
-        if args.old_labels:
-            options += ["--replay", draw_replay(args.old_labels, folder)]
         started = perf_counter()
         captioner("train", labels, "--output", model, *options, *args.options)
         result = {"seconds": round(perf_counter() - started)}

@@ -19,7 +19,7 @@ VERBS = {("train",): CaptionTraining, ("moments", "train"): LabelTraining}
 def test_each_flag_is_an_option_of_its_training(verb):
     args = vars(cli._parser().parse_args([*verb, *map(str, LABELS), "--output", str(OUTPUT)]))
     options = VERBS[verb](LABELS, OUTPUT)
-    assert args.keys() - {"run"} == {field.name for field in fields(options)}
+    assert args.keys() - {"run", "goes_on"} == {field.name for field in fields(options)}
     for name, value in vars(options).items():
         assert args[name] == (list(value) if name == "labels" else value), name
 
@@ -27,7 +27,7 @@ def test_each_flag_is_an_option_of_its_training(verb):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"replay_share": 0.2}, "--replay-share is a share of what --replay names"),
+        ({"rehearse": Path("old.csv"), "base": "none"}, "--rehearse is for what a base knows"),
         ({"freeze_encoder": True, "base": "none"}, "name one with --base"),
         ({"encoder": "gru", "base": "default"}, "leave out --encoder, or --base"),
         ({"bidirectional": False, "base": "default"}, "leave out --bidirectional, or --base"),

@@ -19,18 +19,15 @@ from captioner import Captioner
 from captioner.cli.main import main
 from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines.keras_engine import KerasEngine
-from captioner.errors import DatasetError
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
-from captioner.pipeline import to_sentence
 from captioner.terminal import WRONG_USAGE
 from captioner.vocabulary import Vocabulary
 from training.data.manifest import read_labels, write_labels
-from training.data.records import write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
 from training.options import CaptionTraining, Source
 from training.recipe import train_captioner
-from training.transfer import grow_vocabulary, permit_repetition, rehearse, transfer
+from training.transfer import grow_vocabulary, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -81,12 +78,13 @@ def test_scheduled_sampling_reads_the_models_own_words():
         "sequence_length": np.array([2, 1, 2], np.int32),
         "token_ids": rng.integers(3, 9, (3, 6)).astype(np.int32),
     }
-    learner = ScheduledSampling(model, rate=1.0, steps=10, seed=1)
+    grown = keras.Variable(0.0)
+    learner = ScheduledSampling(model, rate=1.0, grown=lambda: grown.value, seed=1)
     learner.compile("sgd", loss=caption_loss(0.0))
     forced = np.asarray(model(inputs))
     np.testing.assert_allclose(np.asarray(learner(inputs)), forced, atol=1e-6)
     np.testing.assert_allclose(np.asarray(learner(inputs, training=True)), forced, atol=1e-6)
-    learner.optimizer.iterations.assign(10)  # now every word read is the model's own
+    grown.assign(1.0)  # now every word read is the model's own
     sampled = np.asarray(learner(inputs, training=True))
     np.testing.assert_allclose(sampled[:, 0], forced[:, 0], atol=1e-6)  # nothing read so far
     assert np.abs(sampled[:, 1:] - forced[:, 1:]).max() > 1e-2
@@ -250,22 +248,6 @@ def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_p
     ).read_text()
 
 
-def test_rehearses_what_the_base_says(labelled_clips, tiny_model, tmp_path):
-    base, captioner = ModelFolder.open(tiny_model), Captioner.load(tiny_model)
-    clips = read_labels(labelled_clips, "train")
-    replay = write_records(clips, captioner.backbone, base.sampling, tmp_path / "features")
-    found = rehearse(base, replay, tmp_path / "said")
-    expected = [captioner.caption(clip.path).text for clip in clips]
-    assert [to_sentence(clip.captions[0]) for clip in found.clips] == expected
-    assert len(set(expected)) > 1
-    assert [clip.path for clip in found.clips] == [clip.path for clip in clips]
-    (tmp_path / "said/said.json").write_text(json.dumps(["kept"] * len(clips)))
-    again = rehearse(base, replay, tmp_path / "said")
-    assert [clip.captions for clip in again.clips] == [("kept",)] * len(clips)
-    with pytest.raises(DatasetError, match="holds the work on other labels"):
-        rehearse(base, replace(replay, clips=clips[1:]), tmp_path / "said")
-
-
 def test_retrained_on_a_base_learns_new_words(
     labelled_clips, tiny_model, tmp_path, capsys, monkeypatch
 ):
@@ -280,6 +262,7 @@ def test_retrained_on_a_base_learns_new_words(
     labels = tmp_path / "labels.jsonl"
     labels.write_text("\n".join(map(json.dumps, rows)))
     options = "--epochs 400 --learning-rate 1e-2 --batch-size 4 --patience 9 --self-critical 50"
+    options += " --views 0"
     command = ["train", str(labels), "--base", str(tiny_model), "--output", str(tmp_path / "new")]
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", terminal)
@@ -305,7 +288,7 @@ def test_retrained_on_a_base_learns_new_words(
     }
     with (tmp_path / "new/work/self_critical/train.csv").open() as file:
         [history] = csv.DictReader(file)
-    assert float(history["loss"]) < -5  # minus CIDEr-D, which is 10 at most
+    assert float(history["loss"]) < -4  # minus CIDEr-D, which is 10 at most
     (tmp_path / "new/report.html").unlink()
     (tmp_path / "new/report.html").mkdir()
     assert main([*command, *options.split()]) == 0  # a report is worth no training

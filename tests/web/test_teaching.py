@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -146,6 +147,19 @@ def test_goes_on_after_the_server_went_down(client, corrected, teacher, config, 
     assert _newest(client)["state"] == "ready"
 
 
+def test_a_model_that_is_no_better_is_to_be_discarded(client, corrected, teacher, config):
+    client.post("/api/v1/models")
+    teacher.step()
+    assert b"Use the new model" in client.get("/teaching").data
+    judged = {"text": "Not better: it says one thing of everything.", "is_better": False}
+    output = config.data / "models" / _newest(client)["name"]
+    (output / "judgement.json").write_text(json.dumps(judged))
+    page = client.get("/teaching").text
+    assert judged["text"] in page
+    assert "Use it all the same" in page
+    assert re.search(r'class="main" data-post="[^"]*/discard"', page)
+
+
 def test_discarded(client, corrected, teacher):
     client.post("/api/v1/models")
     teacher.step()
@@ -179,6 +193,6 @@ def test_the_commands_are_those_of_the_command_line(tmp_path):
     train = train_command("default", tmp_path / "l.jsonl", tmp_path / "out")
     assert train[2:] == [
         "captioner.cli", "train", str(tmp_path / "l.jsonl"),
-        "--base", "default", "--output", str(tmp_path / "out"),
+        "--base", "default", "--output", str(tmp_path / "out"), "--force",
     ]  # fmt: skip
     assert caption_command("m", ["a"], tmp_path)[2:5] == ["captioner.cli", "caption", "--model"]

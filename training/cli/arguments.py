@@ -53,19 +53,14 @@ def add_patience(parser, patience: int):
     )
 
 
-def add_fitting(parser, epochs, learning_rate, batch_size=None, epochs_default="%(default)s"):
-    """The flags that every training has; `batch_size` where it learns in plain batches."""
+def add_fitting(
+    parser, epochs, learning_rate, epochs_default="%(default)s", rate_default="%(default)s"
+):
+    """The flags that every training has."""
     add, default = parser.add_argument, "default: %(default)s"
-    rate = f"peak of the learning rate; {default}"
+    rate = f"peak of the learning rate; default: {rate_default}"
     passes = f"passes over the data; default: {epochs_default}"
     add("--epochs", type=positive(int), default=epochs, metavar="N", help=passes)
-    if batch_size is not None:
-        add(
-            "--batch-size",
-            type=positive(int),
-            default=batch_size,
-            help=f"clips in a batch; {default}",
-        )
     add("--learning-rate", type=positive(float), default=learning_rate, help=rate)
     add("--precision", default="float32", help=f"Keras dtype policy of the training; {default}")
     add("--seed", type=count, default=1, help=f"of all that is random; {default}")

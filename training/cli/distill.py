@@ -51,7 +51,14 @@ def add_distill(commands):
     parser.add_argument(
         "--views", type=positive(int), default=4, help="crops of each picture; default: %(default)s"
     )
-    add_fitting(parser, epochs=8, batch_size=128, learning_rate=2e-3)
+    add_fitting(parser, epochs=8, learning_rate=2e-3)
+    parser.add_argument(
+        "--batch-size",
+        type=positive(int),
+        default=128,
+        metavar="N",
+        help="pictures in a batch; default: %(default)s",
+    )
     parser.set_defaults(goes_on=True, run=_distill)
 
 

@@ -1,11 +1,12 @@
 """The verb `train` of the `captioner` command."""
 
+import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
 from captioner.config import ATTENTIONS, ENCODERS, DecodingOptions, ModelConfig, SamplingOptions
 from captioner.errors import CaptionerError
-from captioner.terminal import ALL_GOOD, count, muted_stderr, positive, share
+from captioner.terminal import ALL_GOOD, SOME_FAILED, count, muted_stderr, positive, share
 
 from ..options import CaptionTraining, Source
 from .arguments import add_cnn, add_fitting, add_patience, add_work, options_of
@@ -38,18 +39,13 @@ def add_train(commands):
     _add_shape(parser)
     add("--freeze-encoder", action="store_true", help="train only the decoder of the base")
     add(
-        "--replay",
+        "--rehearse",
         type=Path,
         metavar="LABELS",
-        help="rehearsal: mix in the clips of these labels, with the base's own captions, so that "
-        "less is forgotten",
+        help="labels of clips like those that the base learned from, so that less is forgotten; "
+        "default: the clips that travel with the base, where it has such ones",
     )
-    add(
-        "--replay-share",
-        type=share,
-        metavar="SHARE",
-        help="share of each pass that is replayed; default: 0.3",
-    )
+    add("--force", action="store_true", help="write the model even if the base captions better")
     add_work(parser)
     add(
         "--min-count",
@@ -60,9 +56,9 @@ def add_train(commands):
     add(
         "--views",
         type=count,
-        default=CaptionTraining.views,
+        metavar="N",
         help="augmentation: so many more views of each clip, cropped, shifted in time and relit; "
-        "default: %(default)s",
+        "default: with a base 8, fewer of more than 45 clips; without one 0",
     )
     add(
         "--frames",
@@ -99,9 +95,15 @@ def add_train(commands):
     add_fitting(
         parser,
         epochs=None,
-        batch_size=CaptionTraining.batch_size,
-        learning_rate=CaptionTraining.learning_rate,
-        epochs_default="10, or as many as make 300 steps",
+        learning_rate=None,
+        epochs_default="10, or as many as make 300 steps; with a base as suits the number of clips",
+        rate_default="0.001; with a base less, the fewer clips",
+    )
+    add(
+        "--batch-size",
+        type=positive(int),
+        metavar="N",
+        help="clips in a step; default: 64, with a base 32, or 16 of up to 100 clips",
     )
     add(
         "--no-repeat-ngram-size",
@@ -170,6 +172,11 @@ def _labels(text: str) -> Path | Source:
 def _train(args) -> int:
     options = options_of(args, CaptionTraining)
     with muted_stderr():
+        from ..judgement import NotBetter
         from ..recipe import train_captioner
-    train_captioner(options)
+    try:
+        train_captioner(options)
+    except NotBetter as err:
+        print(f"captioner: {err}", file=sys.stderr)
+        return SOME_FAILED
     return ALL_GOOD

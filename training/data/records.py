@@ -47,6 +47,15 @@ class Records:
     files: list[Path]
     places: np.ndarray
 
+    def select(self, clips: Sequence[int], views: bool = True) -> "Records":
+        """Those of some clips, by their numbers; without their views, the clips as they are."""
+        order = np.argsort(self.places["clip"], kind="stable")
+        _, firsts = np.unique(self.places["clip"][order], return_index=True)
+        places = self.places if views else self.places[order[firsts]]
+        places = places[np.isin(places["clip"], clips)]  # a copy
+        places["clip"] = np.searchsorted(np.sort(clips), places["clip"])
+        return replace(self, clips=[self.clips[clip] for clip in sorted(clips)], places=places)
+
 
 def write_records(
     clips: Sequence[LabelledClip],
@@ -128,8 +137,10 @@ def _draw_views(clip, keys, num_frames, sampling, size):
     rngs = {key: np.random.default_rng(int(key, 16)) for key in keys}
     if num_frames == 1:
         [picture] = read_clip(clip, SamplingOptions(num_frames=1))
+        most = sampling.num_frames
+        # Every other one a still, for a model may speak of stills in another style.
         return {
-            key: moving_crop(picture, rng.integers(1, sampling.num_frames + 1), size, rng)
+            key: moving_crop(picture, rng.integers(most) * rng.integers(2) + 1, size, rng)
             for key, rng in rngs.items()
         }
     # More moments than a view has, and larger than it, for it is a part of them.
@@ -154,8 +165,6 @@ def read_records(
     batch_size: int,
     seed: int | None = None,
     shares: Sequence[float] | None = None,
-    replay: Records | None = None,
-    replay_share: float = 0.0,
 ) -> "Batches":
     """Reads records as batches for `CaptionModel`, each clip with one of its captions.
 
@@ -169,11 +178,7 @@ def read_records(
         shares: how much of a pass comes from each source, 1 together. A pass is as long as all
             sources are; of a source that has more records than its part a sample is drawn in each
             pass, and one that has fewer is gone through more often. None: each record once.
-        replay: further records, of which each pass has a sample; their clips come last.
-        replay_share: how much of a pass is replayed, 0 <= share < 1.
     """
-    if not 0 <= replay_share < 1:
-        raise ValueError(f"expected 0 <= replay_share < 1, received: {replay_share=}")
     sources = [records] if isinstance(records, Records) else list(records)
     counts = [len(source.places) for source in sources]
     if shares is not None:
@@ -182,9 +187,6 @@ def read_records(
         if seed is None:
             raise ValueError("expected a seed where sources have shares, received: seed=None")
         counts = [max(1, round(sum(counts) * share)) for share in shares]
-    if replay is not None:
-        sources.append(replay)
-        counts.append(round(sum(counts) * replay_share / (1 - replay_share)))
     if len({source.feature_shape for source in sources}) > 1:
         shapes = [source.feature_shape for source in sources]
         raise ValueError(f"expected features of one backbone, received: {shapes}")

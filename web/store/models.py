@@ -179,6 +179,15 @@ def adopt(db: sqlite3.Connection, model: int) -> None:
         db.execute("UPDATE models SET state = 'active' WHERE id = ?", (model,))
 
 
+def judgement(row: sqlite3.Row) -> dict | None:
+    """What its training found: `text` for people and `is_better`; None where it judged nothing."""
+    try:
+        found = json.loads((Path(row["path"]) / "judgement.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):  # not trained yet, or not here
+        return None
+    return {name: found[name] for name in ("text", "is_better")}
+
+
 def curve(row: sqlite3.Row) -> list[dict]:
     """The loss after each epoch of a model being taught: `epoch`, `loss` and maybe `val_loss`."""
     try:

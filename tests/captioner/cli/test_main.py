@@ -160,7 +160,12 @@ def test_from_python(tiny_model, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--frames", "0"), ("--views", "-1"), ("--replay-share", "1"), ("--learning-rate", "inf")],
+    [
+        ("--frames", "0"),
+        ("--views", "-1"),
+        ("--scheduled-sampling", "1"),
+        ("--learning-rate", "inf"),
+    ],
 )
 def test_numbers_that_make_no_sense(option, value, tmp_path, capsys):
     with pytest.raises(SystemExit):

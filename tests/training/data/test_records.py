@@ -17,7 +17,7 @@ from captioner.cnn import Backbone, load_backbone
 from captioner.config import SamplingOptions
 from captioner.errors import DatasetError
 from captioner.video import read_frames
-from captioner.vocabulary import END_ID, PAD_ID, Vocabulary
+from captioner.vocabulary import END_ID, PAD_ID, Vocabulary, tokenize
 from tests.conftest import SENTENCES, TINY_CNN
 from training.data.manifest import LabelledClip, read_labels
 from training.data.records import read_records, write_records
@@ -192,29 +192,18 @@ def test_every_caption_gets_its_turn(records, vocabulary):
     assert len(said) == len(SENTENCES) + 2
 
 
-def test_replay_mixes_a_share_of_old_clips_into_each_pass(records, vocabulary):
-    new = replace(records, clips=records.clips[:2], places=records.places[:6:3])
-    batches = read_records(new, vocabulary, 2, seed=1, replay=records, replay_share=0.5)
-    assert len(batches) == 2
-    replayed = set()
-    for epoch in range(20):
-        read = _batches(batches, 2 * epoch, 2 * epoch + 2)
-        clips = sorted(clip for inputs, _ in read for clip in inputs["clip"].tolist())
-        assert clips[:2] == [0, 1]
-        assert len(clips) == 4
-        assert clips[2] >= 2
-        replayed |= set(clips[2:])
-        for inputs, rows in read:
-            for clip, row in zip(inputs["clip"], rows, strict=True):
-                captions = map(vocabulary.encode, batches.clips[clip].captions)
-                assert [i for i in row.tolist() if i != PAD_ID] in list(captions)
-    assert replayed == {2, 3, 4, 5, 6}
-    more = read_records(records, vocabulary, 2, seed=1, replay=new, replay_share=0.5)
-    assert len(_batches(more)) == len(more) == 15  # 15 old ones drawn from 2
-    with pytest.raises(ValueError, match="replay_share"):
-        read_records(new, vocabulary, 2, replay=records, replay_share=1)
+def test_selected_records_are_those_of_some_clips(records, vocabulary):
+    some = records.select([3, 1])
+    assert some.clips == [records.clips[1], records.clips[3]]
+    assert len(some.places) == 6
+    bare = records.select([1, 3], views=False)
+    assert len(bare.places) == 2
+    [(inputs, rows)] = _batches(read_records(bare, vocabulary, 2))
+    told = {clip: vocabulary.decode(row) for clip, row in zip(inputs["clip"].tolist(), rows)}
+    assert told == {n: " ".join(tokenize(c.captions[0])) for n, c in enumerate(bare.clips)}
+    other = replace(records, feature_shape=(9,))
     with pytest.raises(ValueError, match="one backbone"):
-        read_records(new, vocabulary, 2, replay=replace(records, feature_shape=(9,)))
+        read_records([records, other], vocabulary, 2)
 
 
 def test_each_source_has_its_share_of_a_pass(records, vocabulary):

@@ -1,0 +1,169 @@
+"""Whether a model that went on from another is better than that one, and how sure that is."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from captioner.errors import CaptionerError
+from captioner.vocabulary import tokenize
+
+from .metrics import CiderD
+from .work import writing
+
+JUDGEMENT = "judgement.json"  # in a model folder
+RESAMPLES = 10_000
+MOST_PARROTED, LEAST_VARIETY = 0.02, 0.7  # of what a harmless model says of other clips
+MOST_MORE = 500  # corrections, of which it makes sense to say that so many more may help
+# What nearly every sentence has, so that having it is no merit.
+FUNCTION_WORDS = frozenset(
+    "a an the is are was were be been being it its there this that these those and or of in on at "
+    "to with for from by as into onto up down out over while he she they his her their some "
+    "has have had do does".split()
+)
+
+
+class NotBetter(CaptionerError):
+    """A model that was trained is no better than the one that it went on from."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a new and an old model say of clips that the new one has not learned from.
+
+    Attributes:
+        pairs: for each such clip `video`, `start`, `end`, what is `wanted`, and what is said by
+            the `old` and the `new` model.
+        before: mean CIDEr-D of the old one's content words, as `score_content` has it.
+        after: of the new one's.
+        interval: bounds that hold 95 % of the difference of these means over clips drawn again
+            with replacement, the same ones for both (the paired bootstrap).
+        num_others: clips, of those that the old one had learned from, that both were shown too.
+        same: share of these of which both say the same.
+        parroted: share of these of which the new one says a sentence that it was just taught, and
+            the old one something else.
+        variety: how many different sentences the new one says of these, for each of the old one.
+    """
+
+    pairs: Sequence[dict]
+    before: float
+    after: float
+    interval: tuple[float, float]
+    num_others: int = 0
+    same: float = 1.0
+    parroted: float = 0.0
+    variety: float = 1.0
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether it says of other clips what it should not."""
+        return self.parroted > MOST_PARROTED or self.variety < LEAST_VARIETY
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is the better one as far as can be told, and harmless."""
+        return (self.after > self.before or not self.pairs) and not self.is_harmful
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the whole interval says so too."""
+        return self.is_better and self.interval[0] > 0
+
+    @property
+    def more(self) -> int | None:
+        """How many more corrections would make it certain if they went on as these do.
+
+        An interval shrinks with the square root of the number of clips. None: it is certain
+        already, or nothing tells.
+        """
+        gain, margin = self.after - self.before, (self.interval[1] - self.interval[0]) / 2
+        if self.is_certain or gain <= 0:
+            return None
+        needed = int(np.ceil(len(self.pairs) * ((margin / gain) ** 2 - 1)))
+        return needed if 0 < needed <= MOST_MORE else None
+
+    def describe(self) -> str:
+        """A sentence or three for people."""
+        if not self.pairs:
+            figures = "there is no clip that it had not learned from, to compare on"
+            return f"Not compared: {figures}; correct a second video, and it will be."
+        clips = "1 clip" if len(self.pairs) == 1 else f"{len(self.pairs)} clips"
+        figures = (
+            f"on {clips} that it had not learned from, CIDEr of content words "
+            f"{self.before:.2f} before, {self.after:.2f} now (95 % of the difference between "
+            f"{self.interval[0]:+.2f} and {self.interval[1]:+.2f})"
+        )
+        if self.is_harmful:
+            fault = (
+                f"it says sentences that it was just taught of {self.parroted:.0%} of other clips"
+                if self.parroted > MOST_PARROTED
+                else f"it says only {self.variety:.0%} as many different sentences as before"
+            )
+            return f"Not better: {fault}; {figures}."
+        if not self.is_better:
+            return f"Not better: {figures}. More corrections may help."
+        if self.is_certain:
+            return f"Better: {figures}."
+        more = f"; about {self.more} more corrections are likely to show" if self.more else ""
+        return f"Perhaps better, which so few clips cannot show for certain{more}: {figures}."
+
+    def save(self, folder: Path):
+        """Writes it into a model folder, for others to read.
+
+        Raises:
+            DatasetError: the folder cannot be written.
+        """
+        properties = ("is_better", "is_certain", "is_harmful", "more")
+        found = asdict(self) | {name: getattr(self, name) for name in properties}
+        found["text"] = self.describe()
+        with writing(folder):
+            partial = folder / f".{JUDGEMENT}.partial"
+            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            partial.replace(folder / JUDGEMENT)
+
+
+def judge(
+    pairs: Sequence[dict],
+    taught: Sequence[str],
+    others: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    seed: int = 0,
+) -> Judgement:
+    """Compares two models by what they say.
+
+    Args:
+        pairs: see `Judgement`; `wanted` is a list of sentences.
+        taught: the sentences that the new one learned.
+        others: what the old and the new one say of clips of before.
+        seed: of the clips drawn for the interval.
+    """
+    references = [pair["wanted"] for pair in pairs]
+    old, new = (score_content([pair[one] for pair in pairs], references) for one in ("old", "new"))
+    means, bounds = (0.0, 0.0), (0.0, 0.0)
+    if pairs:
+        means = float(old.mean()), float(new.mean())
+        draws = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))
+        bounds = tuple(np.quantile((new - old)[draws].mean(axis=1), (0.025, 0.975)).tolist())
+    known = {" ".join(tokenize(sentence)) for sentence in taught}
+    before, after = ([" ".join(tokenize(sentence)) for sentence in several] for several in others)
+    found = {}
+    if before:
+        both = list(zip(before, after, strict=True))
+        found = {
+            "num_others": len(both),
+            "same": float(np.mean([a == b for a, b in both])),
+            "parroted": float(np.mean([b in known and a != b for a, b in both])),
+            "variety": len(set(after)) / len(set(before)),
+        }
+    return Judgement(pairs, *means, bounds, **found)
+
+
+def score_content(sentences: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """CIDEr-D of the words that tell what is seen, `(num_clips,)`: all but `FUNCTION_WORDS`."""
+    cider = CiderD([[_content(one) for one in several] for several in references])
+    return cider.score([_content(sentence) for sentence in sentences])
+
+
+def _content(sentence: str) -> list[str]:
+    return [word for word in tokenize(sentence) if word not in FUNCTION_WORDS]
