@@ -97,8 +97,10 @@ class Supervisor:
                         "shorter ones and upload those.",
                     )
                     process.kill()
+                    process.wait()
                 elif self.stopped.wait(_TICK):
                     process.kill()
+                    process.wait()  # to ask again and again would keep it from dying
 
     def _clean(self):
         with closing(database.connect(self.config.data)) as db:
