@@ -116,12 +116,10 @@ def _train(options: CaptionTraining) -> ModelFolder:
 
     records = [extract(several, pace.views) for several in learned]
     validation = extract(held_out) if held_out else None
-    clips = {"labelled": labels, "records": [*records, *[validation] * bool(held_out)]}
     training = _Training(options, pace, folder, base, work)
     if base is not None:
         training.remember(_rehearsal(options, base, extract), records)
     model, history, settings = training.fit(records, validation)
-    judgement = None
     if base is not None:
         judgement = training.judge(model, records, validation)
         with writing(folder.path):
@@ -140,10 +138,11 @@ def _train(options: CaptionTraining) -> ModelFolder:
     with only_told():
         write_programs(folder)
     with only_told():
-        report_captions(
-            folder, model, base, history, labels, clips["records"],
-            validation and read_records(validation, folder.vocabulary, pace.batch_size), settings,
-        )  # fmt: skip
+        tested = None
+        if validation is not None:
+            records.append(validation)
+            tested = read_records(validation, folder.vocabulary, pace.batch_size)
+        report_captions(folder, model, base, history, labels, records, tested, settings)
     return folder
 
 
@@ -155,8 +154,8 @@ class _Pace:
         views: further ones of each clip.
         batch_size: clips in a batch.
         learning_rate: at its peak.
-        steps: of the whole training; None: as many as `passes` make.
-        passes: over all clips, at least.
+        steps: of the whole training, at least, where its passes were not told.
+        passes: over all clips, at least, likewise.
         known: how much what the base knows counts against the clips, which count 1.
     """
 
@@ -254,9 +253,8 @@ class _Training:
     """
 
     def __init__(self, options, pace, folder, base, work):
-        self.options, self.pace, self.folder, self.base, self.work = (
-            options, pace, folder, base, work,
-        )  # fmt: skip
+        self.options, self.pace, self.work = options, pace, work
+        self.folder, self.base = folder, base
         self.window = options.window if folder.sampling.num_frames > options.window else None
         self.rehearsal = self.recollection = None
         if base is not None:

@@ -9,8 +9,10 @@ import pytest
 from captioner.config import ModelConfig
 from captioner.errors import ModelError
 from captioner.model import CaptionModel
+from captioner.vocabulary import Vocabulary
 from training.objectives import Rehearsing, caption_loss
 from training.rehearsal import MOST_FRAMES, REHEARSAL, Rehearsal
+from training.transfer import Recollection, contradicted
 
 CONFIG = ModelConfig(9, feature_dim=6, num_regions=4, units=8, embedding_dim=5, dropout=0.0)
 
@@ -93,3 +95,19 @@ def test_what_is_rehearsed_holds_a_model_to_its_base(features):
     for _ in range(60):
         learner.train_on_batch(inputs, inputs["token_ids"])
     assert forgotten()[0] < loss / 3
+
+
+def test_a_word_in_whose_place_a_new_one_comes_is_not_rehearsed(features):
+    base = Vocabulary.build(["a dog runs on grass", "two men eat", "a man eats bread"])
+    others = ["a dog runs", "a man eats", "two men eat", "a man runs", "two men", "men eat bread"]
+    ids = np.zeros((6, 4), np.int32)
+    known = Recollection(Rehearsal.build(features[:6]), others, ids)
+    said = ["a dog runs", "a dog runs on grass", "a dog eats", "a man eats"]
+    corrections = ["Rex runs", "Rex runs on grass", "Rex eats with another dog", "a man eats cake"]
+    assert contradicted(said, corrections, base, known) == set()  # two of three are too few
+    corrections[2] = "Rex eats"
+    assert contradicted(said, corrections, base, known) == {"dog"}
+    left = known.without(frozenset({"dog"}))
+    assert left.sentences == others[1:]
+    assert len(left.rehearsal) == len(left.token_ids) == 5
+    assert contradicted(["two men eat"] * 3, ["twins eat"] * 3, base, known) == set()  # said often
