@@ -21,13 +21,15 @@ from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
-from captioner.terminal import WRONG_USAGE
+from captioner.terminal import SOME_FAILED, WRONG_USAGE
 from captioner.vocabulary import Vocabulary
 from training.data.manifest import read_labels, write_labels
+from training.data.records import read_records, write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
 from training.options import CaptionTraining, Source
 from training.recipe import train_captioner
-from training.transfer import grow_vocabulary, permit_repetition, transfer
+from training.rehearsal import Rehearsal
+from training.transfer import grow_vocabulary, imprint, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -293,6 +295,58 @@ def test_retrained_on_a_base_learns_new_words(
     (tmp_path / "new/report.html").mkdir()
     assert main([*command, *options.split()]) == 0  # a report is worth no training
     assert "report.html: cannot be written" in capsys.readouterr().err
+
+
+def test_a_model_that_is_no_better_is_not_written_unless_forced(
+    labelled_clips, tiny_model, tmp_path, capsys, monkeypatch
+):
+    for finish in ("write_programs", "report_captions"):  # which other tests see
+        monkeypatch.setattr(f"training.recipe.{finish}", lambda *_: None)
+    command = ["train", str(labelled_clips), "--base", str(tiny_model), "--views", "0"]
+    command += ["--rehearse", str(labelled_clips), "--epochs", "1", "--learning-rate", "1e-9"]
+    command += ["--output", str(tmp_path / "new")]
+    assert main(command) == SOME_FAILED
+    told = capsys.readouterr().err
+    assert told.count("judging, part") == 3
+    assert "Not better: on 4 clips" in told
+    assert "--force" in told
+    judged = json.loads((tmp_path / "new/judgement.json").read_text())
+    assert judged["is_better"] is False
+    assert len(judged["pairs"]) == 4
+    for pair in judged["pairs"]:  # nothing was learned, and nothing new is said
+        assert pair["old"] == pair["new"]
+    assert not (tmp_path / "new/config.json").exists()
+    assert main([*command, "--force"]) == 0
+    assert ModelFolder.open(tmp_path / "new").name == "new"
+    assert len(Rehearsal.load(tmp_path / "new")) == 4  # it travels on
+
+
+def test_new_words_begin_where_they_were_said(labelled_clips, tiny_model, tmp_path):
+    base, captioner = ModelFolder.open(tiny_model), Captioner.load(tiny_model)
+    clips = read_labels(labelled_clips, "train")
+    said = [clip.captions[0].replace("Something", "A zorb") for clip in clips]
+    clips = [replace(clip, captions=(one,)) for clip, one in zip(clips, said)]
+    records = write_records(clips, captioner.backbone, base.sampling, tmp_path / "features")
+    vocabulary = grow_vocabulary(base.vocabulary, said)
+    batches = read_records(records, vocabulary, 4)
+    old = base.load_model()
+    model = CaptionModel(replace(base.model, vocab_size=len(vocabulary)))
+    transfer(old, model, 1)
+    [(inputs, token_ids)] = batches.read()
+    zorb = vocabulary.encode("zorb")[0]
+    place = token_ids.numpy() == zorb
+    assert place.sum() == 1
+
+    def shares():
+        return np.asarray(keras.ops.softmax(model(inputs)))[..., zorb]
+
+    before = shares()
+    imprint(model, old, batches, None, 1)
+    after, real = shares(), token_ids.numpy() != 0
+    assert after[place][0] > 2 * after[real & ~place].mean()
+    assert (
+        after[place][0] / after[real & ~place].mean() > 2 * before[place][0] / before[real].mean()
+    )
 
 
 def _logged(folder):
