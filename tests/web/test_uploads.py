@@ -197,3 +197,14 @@ def test_old_ones_go_when_the_owner_says_so(tmp_path, clips):
     assert [row["name"] for row in client.get("/api/v1/videos").json["videos"]] == ["kept"]
     too_large = client.post("/api/v1/videos", json={"name": "a.avi", "size": 3 * size})
     assert (too_large.status_code, too_large.json["code"]) == (507, "storage_full")
+
+
+def test_a_piece_of_a_video_that_was_deleted_as_it_arrived_finds_nothing(
+    announce, client, clips, config
+):
+    content = clips["red"]
+    video = announce(len(content)).json["id"]
+    (config.data / "videos" / video).unlink()  # as a deletion between two looks would
+    path = f"/api/v1/videos/{video}/content"
+    answer = client.patch(path, data=content, headers={"Upload-Offset": 0})
+    assert answer.status_code == 404

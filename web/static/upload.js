@@ -103,6 +103,10 @@ export class Upload {
 
   patch(offset, body) {
     return new Promise((done, fail) => {
+      if (this.gone) { // cancelled while the piece was read
+        fail(new Problem(0, {}));
+        return;
+      }
       const request = new XMLHttpRequest(); // fetch does not tell how much it has sent
       this.request = request;
       request.open('PATCH', `${root}/api/v1/videos/${this.id}/content`);

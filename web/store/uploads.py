@@ -96,7 +96,11 @@ def append(
     # What the database does not know never becomes a path; and what is not ours is not written to.
     if read(db, video)["path"]:
         raise Refusal(409, "wrong_state", "This is a file in a watched folder.")
-    with path_of(config, video).open("r+b") as file:
+    try:
+        stored = path_of(config, video).open("r+b")
+    except FileNotFoundError as err:  # deleted meanwhile
+        raise not_found() from err
+    with stored as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one piece of a video at a time
         row = read(db, video)
         if offset != row["received"]:
@@ -126,7 +130,7 @@ def append(
         if end == row["size"]:
             os.ftruncate(file.fileno(), end)
             os.fsync(file.fileno())
-            digest = digest_of(path_of(config, video))
+            digest = digest_of(file)
         with transaction(db):
             updated = db.execute(
                 "UPDATE videos SET received = ?, media_type = ?, touched = ?, digest = ? "

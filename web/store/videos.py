@@ -12,6 +12,7 @@ import time
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from captioner.caption import Caption
 
@@ -334,10 +335,10 @@ def keep_both(db: sqlite3.Connection, video: str) -> None:
     history.tell(db, video)
 
 
-def digest_of(path: Path) -> str:
-    """By which a file is known again, whatever its name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+def digest_of(file: BinaryIO) -> str:
+    """By which the content of an open file is known again, whatever its name."""
+    file.seek(0)
+    return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def delete(db: sqlite3.Connection, config: WebConfig, videos: list[str]) -> int:
@@ -390,7 +391,8 @@ def _fill_digests(db, config):
     for row in rows.fetchall():
         path = path_of(config, row["id"])
         if done < _DIGESTS_AT_ONCE and path.is_file():
-            digest = digest_of(path)
+            with path.open("rb") as file:
+                digest = digest_of(file)
             db.execute("UPDATE videos SET digest = ? WHERE id = ?", (digest, row["id"]))
             done += row["size"]
 
