@@ -13,7 +13,7 @@ from .config import WebConfig
 from .context import config, get_db
 from .errors import Refusal, not_found
 from .routes import PREFIX, blueprint, errors, file, kinds, named
-from .store import binned, jobs, models, moments, previews, uploads, videos
+from .store import binned, jobs, models, moments, previews, search, uploads, videos
 from .store.events import events_after
 
 
@@ -56,7 +56,7 @@ def new_video(given):
 def list_videos(query):
     """Search the library"""
     page = {name: query.pop(name) for name in ("page", "per_page")}
-    rows, total = videos.find(get_db(), videos.Search(**query), **page)
+    rows, total = search.find(get_db(), search.Search(**query), **page)
     for row in rows:
         row["hits"] = [
             {"start": hit["start"], "text": re.sub("[\x02\x03]", "", hit["text"])}
@@ -279,7 +279,7 @@ def export(query):
     """Take sentences or labels away: of some videos, or of all that a search finds"""
     wanted, kind = set(query.pop("id")), query.pop("format")
     is_labels = query.pop("content") == "labels"
-    rows, _ = videos.find(get_db(), videos.Search(**query), per_page=-1)
+    rows, _ = search.find(get_db(), search.Search(**query), per_page=-1)
     rows = [row for row in rows if not wanted or row["id"] in wanted]
     name = "labels" if is_labels else "captions"
     if kind in formats.IN_ZIP:

@@ -23,7 +23,7 @@ from markupsafe import Markup, escape
 from . import constraints, describe, security
 from .context import config, get_db
 from .errors import Refusal
-from .store import binned, history, jobs, models, moments, tags, videos
+from .store import binned, history, jobs, models, moments, search, tags, videos
 from .store.database import connect
 from .store.events import events_after
 
@@ -49,11 +49,11 @@ def library():
     last = _last_event()
     query, chosen = _query(request.args)
     page = min(max(1, request.args.get("page", 1, type=int)), 10**6)
-    rows, total = videos.find(get_db(), chosen, page, PER_PAGE)
+    rows, total = search.find(get_db(), chosen, page, PER_PAGE)
     last_page = max(1, -(-total // PER_PAGE))
     if page > last_page:
         page = last_page
-        rows, _ = videos.find(get_db(), chosen, page, PER_PAGE)
+        rows, _ = search.find(get_db(), chosen, page, PER_PAGE)
     return render_template(
         "library.html",
         last_event=last,
@@ -63,6 +63,7 @@ def library():
         page=page,
         last_page=last_page,
         query=query,
+        asked=_short(query),
         filter=_as_filter(chosen),
         limits=config(),
         queue=jobs.queue(get_db()),
@@ -82,6 +83,7 @@ def video(video):
     """A video's own page."""
     last = _last_event()
     given = describe.video(get_db(), video)
+    query, chosen = _query(request.args)
     number = next((n for n, found in enumerate(given["candidates"]) if found["attention"]), None)
     regions = len(given["candidates"][number]["attention"][0][0]) if number is not None else 0
     return render_template(
@@ -98,7 +100,8 @@ def video(video):
         twin=videos.read(get_db(), given["twin"]) if given["twin"] else None,
         timeline=moments.timeline(given["labelling"]["segments"], given["duration"]),
         label_kinds=LABEL_KINDS.items(),
-        left=len(videos.to_correct(get_db())) if "correct" in request.args else None,
+        left=len(search.to_correct(get_db(), chosen)) if "correct" in request.args else None,
+        query=_short(query),
         can_label=config().label_model and moments.has_moments(get_db(), video),
         paused=jobs.is_paused(get_db()),
         can_ask=constraints.can_be_asked(),
@@ -107,15 +110,16 @@ def video(video):
 
 @pages.get("/correct")
 def correct():
-    """Leads to the next video to correct, or to the one before; round and round."""
+    """Leads to the next video to correct of those found, or to the one before; round and round."""
     beside = request.args.get("after") or request.args.get("before") or ""
-    ids = videos.to_correct(get_db(), beside)
+    query, chosen = _query(request.args)
+    ids = search.to_correct(get_db(), chosen, beside)
     if not set(ids) - {beside}:
-        flash("There is no other sentence to correct.")
-        return redirect(url_for("pages.library"))
+        flash("There is no other sentence to correct here.")
+        return redirect(url_for("pages.library", **_short(query)))
     step = -1 if "before" in request.args else 1
     place = (ids.index(beside) + step) % len(ids) if beside in ids else 0
-    return redirect(url_for("pages.video", video=ids[place], correct=1))
+    return redirect(url_for("pages.video", video=ids[place], correct=1, **_short(query)))
 
 
 @pages.post("/videos/delete")
@@ -243,14 +247,14 @@ def _tell(data, after, closing_down):
                 return
 
 
-def _query(given) -> tuple[dict, videos.Search]:
-    """Which videos a page was asked for: as its address says it, and for `videos.find`."""
+def _query(given) -> tuple[dict, search.Search]:
+    """Which videos a page was asked for: as its address says it, and for `search.find`."""
     query = {name: given.get(name, "") for name in ("q", "state", "sort")}
-    if query["sort"] not in videos.ORDERS:
+    if query["sort"] not in search.ORDERS:
         query["sort"] = "newest"
     if given.get("tag"):
         query["tag"] = given["tag"][: tags.LONGEST]
-    return query, videos.Search(
+    return query, search.Search(
         q=query["q"][:200],
         state=query["state"] if query["state"] in videos.STATES else None,
         corrected=_CORRECTED.get(query["state"]),
@@ -260,9 +264,14 @@ def _query(given) -> tuple[dict, videos.Search]:
     )
 
 
-def _as_filter(search: videos.Search) -> dict:
+def _short(query: dict) -> dict:
+    """A query without what goes without saying."""
+    return {name: value for name, value in query.items() if value and value != "newest"}
+
+
+def _as_filter(chosen: search.Search) -> dict:
     """The same as fields of the API's export."""
-    fields = {name: value for name, value in asdict(search).items() if value is not None}
+    fields = {name: value for name, value in asdict(chosen).items() if value is not None}
     return {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in fields.items()
@@ -271,10 +280,10 @@ def _as_filter(search: videos.Search) -> dict:
 
 def _chosen() -> tuple[dict, list[str]]:
     """The query of the page that sent a form, and which videos it means."""
-    query, search = _query(request.form)
+    query, chosen = _query(request.form)
     if not request.form.get("all"):
         return query, request.form.getlist("id")
-    return query, [row["id"] for row in videos.find(get_db(), search, per_page=-1)[0]]
+    return query, [row["id"] for row in search.find(get_db(), chosen, per_page=-1)[0]]
 
 
 def _deleted(video: str) -> dict | None:

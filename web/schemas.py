@@ -3,8 +3,9 @@
 from marshmallow import Schema, fields, validate
 
 from .store.history import CHANGES
+from .store.search import ORDERS
 from .store.tags import LONGEST
-from .store.videos import ORDERS, STATES
+from .store.videos import STATES
 
 
 def _text(description, **kwargs):

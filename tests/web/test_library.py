@@ -15,7 +15,7 @@ from PIL import Image
 
 from web import create_app
 from web.recorded import recorded
-from web.store import binned, database, models, videos
+from web.store import binned, database, models, search, videos
 
 from .conftest import work
 from .fakes import label_folder
@@ -55,7 +55,7 @@ def test_what_was_deleted_can_be_put_back(client, captioned, config, db):
     assert client.put(f"/api/v1/videos/{red}/tags", json={"tags": ["x"]}).status_code == 404
     assert _names(client, q="mine") == []
     assert models.corrections(db) == []
-    assert red not in videos.to_correct(db)
+    assert red not in search.to_correct(db, search.Search())
     assert "Mine" not in client.get("/api/v1/export").get_data(as_text=True)
     assert _in_bin(client) == ["red.avi"]
     page = _page(client, "/bin")

@@ -362,8 +362,9 @@ def test_a_file_that_cannot_be_read_is_refused_and_leaves_nothing(person, api, c
 
 def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api, clip):
     _empty(person, api)
-    ids = sorted(add(clip, f"{name}.webm") for name in "abc")  # of one score: by their ids
-    person.go("/")
+    ids = sorted(add(clip, f"walk {name}.webm") for name in "abc")  # of one score: by their ids
+    add(clip, "other.webm")
+    person.go("/?q=walk")
     person.click("a", "Correct one by one")
     for number, video in enumerate(ids[:2]):
         box = person.see("#text")
@@ -404,6 +405,7 @@ def test_correcting_one_after_the_other_with_the_keyboard_alone(person, add, api
     person.wait(f"{PLAYER}.currentTime < {at - 1}")
     person.see("#text").send_keys("Number 2.", Keys.ENTER)
     person.see("#notices", "no other sentence to correct")
+    assert "q=walk" in person.browser.current_url  # of those searched for
     assert api("GET", "/videos?corrected=true")["total"] == 3
     assert person.complaints() == []
 

@@ -2,10 +2,12 @@
 
 import { root } from './server.js';
 
-export const isSeries = new URLSearchParams(location.search).has('correct');
+const query = new URLSearchParams(location.search); // with what the library was searched for
+export const isSeries = query.has('correct');
+query.delete('correct');
 
-export function next(video) {
-  location.assign(`${root}/correct?after=${video}`);
+export function next(video, step = 'after') {
+  location.assign(`${root}/correct?${new URLSearchParams([...query, [step, video]])}`);
 }
 
 function play(player, time) {
@@ -27,7 +29,7 @@ export function begin(page, player, edit) {
     e: () => edit(true),
     w: () => (page.querySelector('.stretches li:not(.corrected) .bare') ?? page.querySelector('.bare'))?.focus(),
     j: () => next(video),
-    k: () => location.assign(`${root}/correct?before=${video}`),
+    k: () => next(video, 'before'),
     '?': () => document.getElementById('keys').showModal(),
     ...player && seen,
   };
