@@ -29,15 +29,15 @@ screenshots: $(VENV)/dev.installed
 # each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
 # Hours on two cores, minutes on a GPU; goes on where it was stopped. Needs the extra `model`.
 STYLES = photo coco title video
-LEARN = $(BIN)/python -m training.arrays.learn $(OUTPUT)/packed $(OUTPUT)/features
+ARRAYS = $(BIN)/python -m training.cli.arrays
+LEARN = $(ARRAYS) learn $(OUTPUT)/packed $(OUTPUT)/features
 model: $(VENV)/model.installed
-	test -f $(OUTPUT)/packed/items.npz || $(BIN)/python -m training.arrays.pack \
-		$(OUTPUT)/packed $(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
-	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(BIN)/python -m \
-		training.arrays.features $(OUTPUT)/packed $(OUTPUT)/features --cnn small \
-		&& touch $(OUTPUT)/features/done)
+	test -f $(OUTPUT)/packed/items.npz || $(ARRAYS) pack $(OUTPUT)/packed \
+		$(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
+	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(ARRAYS) features \
+		$(OUTPUT)/packed $(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
 	$(LEARN) $(OUTPUT)/default --teachers 6 --weigh
-	$(LEARN) $(OUTPUT)/small --network small --weigh
+	$(LEARN) $(OUTPUT)/small --network small --weigh --base small --teacher $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),
 # unlabelled/ (further pictures), teacher.tflite and classifier.tflite; hours on two cores. Goes on

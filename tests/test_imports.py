@@ -31,8 +31,8 @@ ORDER["training"] = """
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate
     report recipe moments.recipe
-    arrays: pack features bank learn
-    cli: arguments train evaluate labels distill moments
+    arrays: pack features recipe bank learn
+    cli: arguments train evaluate labels distill moments arrays
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}
 MAY_IMPORT["web"] = {"captioner", "web"}

@@ -1,11 +1,12 @@
 """Training where all features lie in memory: how the models that ship are made.
 
-Three stages, each a command with files between, so that one can run on another machine:
+Three stages with files between, so that one can run on another machine:
 
-    python -m training.arrays.pack      label files -> pictures and token ids, small enough to carry
-    python -m training.arrays.features  -> features of many views of each, in large batches
-    python -m training.arrays.learn     -> weights of caption models, several at once; Keras on JAX
+- `pack`: labels -> pictures and token ids, small enough to carry;
+- `features`: -> features of many views of each, in large batches;
+- `learn`: -> weights of caption models, several at once; Keras on JAX.
 
 None of them needs TensorFlow. The last is the same model and the same losses as in
 `captioner train`, on another backend and without a Python loop a clip.
+`python -m training.cli.arrays` runs them.
 """

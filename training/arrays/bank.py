@@ -1,63 +1,38 @@
 """Features on the device and what they are views of; batches drawn from them by a recipe."""
 
-from dataclasses import dataclass
-
 import jax.numpy as jnp
 import numpy as np
 
+from captioner.errors import DatasetError
 from captioner.vocabulary import style_token
 
 from .features import CLIP_FRAMES, Views
 from .pack import Items
+from .recipe import PER_ITEM, Recipe
 
 STILL_SHARE = 0.65  # of the batches of pictures; the rest sees them as moving clips
-PER_ITEM = 5  # sentences of an item in a batch
 LEAST_AGREEMENT = 0.05  # added to a sentence's agreement with its siblings, as a weight
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is learned from, and how hard.
-
-    Attributes:
-        batch_size: items in a batch, each with `PER_ITEM` of its sentences.
-        learning_rate: at its peak; see `schedule`.
-        weight_decay: of AdamW.
-        dropout: share of values dropped.
-        label_smoothing: as in `training.objectives.caption_loss`.
-        video_share: of all batches.
-        text_share: of all batches; their sentences have no picture.
-        titles: share of a batch of pictures that is of the style `title`.
-        styles: whether a sentence begins with the token of its style.
-        weigh: whether sentences that their siblings agree with are drawn more often.
-        teacher_weight: share of the loss that is learned from teachers, if there are any.
-        units: as in `ModelConfig`, and likewise
-        embedding_dim: the width of a word.
-    """
-
-    batch_size: int = 256
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.01
-    dropout: float = 0.3
-    label_smoothing: float = 0.1
-    video_share: float = 0.45
-    text_share: float = 0.0
-    titles: float = 0.08
-    styles: bool = True
-    weigh: bool = False
-    teacher_weight: float = 0.7
-    units: int = 320
-    embedding_dim: int = 256
-
-
 class Bank:
-    """Features on the device, and which of them are views of what."""
+    """Features on the device, and which of them are views of what.
+
+    Args:
+        items: what the features are of.
+        views: how many there are of each.
+        features: by the name of a network, of all views, or of all frames as they are, which then
+            stand for every view.
+
+    Raises:
+        DatasetError: features are as many as neither.
+    """
 
     def __init__(self, items: Items, views: Views, features: dict[str, np.ndarray]):
         self.items, self.views = items, views
         counts = views.count(items)
         self.first = np.cumsum(counts) - counts
         self.features = {name: jnp.asarray(array) for name, array in features.items()}
+        self.rows = {name: self._rows(name, len(array), counts) for name, array in features.items()}
         self.token_ids = jnp.asarray(items.token_ids, "int32")
         said = items.owner >= 0
         self.texts = np.flatnonzero(~said)
@@ -76,6 +51,20 @@ class Bank:
         self.pictures = np.flatnonzero(learned & ~items.is_video & ~title)
         self.titles = np.flatnonzero(learned & ~items.is_video & title)
         self.videos = np.flatnonzero(learned & items.is_video)
+
+    def _rows(self, name, num_rows, counts):
+        """Which row of a network's features each view has."""
+        num_frames = self.items.num_frames.astype(int)
+        if num_rows == counts.sum():
+            return np.arange(num_rows)
+        if num_rows != num_frames.sum():
+            raise DatasetError(
+                f"{name}.npy: has {num_rows} features; expected {counts.sum()}, one a view, or "
+                f"{num_frames.sum()}, one a frame; extract them anew"
+            )
+        of_item = np.cumsum(num_frames) - num_frames
+        place = np.arange(counts.sum()) - np.repeat(self.first, counts)
+        return np.repeat(of_item, counts) + place % np.repeat(num_frames, counts)
 
     def _style(self, style):
         token = style_token(style)

@@ -1,6 +1,5 @@
 """Features of many views of each picture and video, in large batches."""
 
-import argparse
 import json
 import mmap
 import sys
@@ -173,6 +172,30 @@ def write_features(
             print(f"{done} of {total} views, {rate:.0f}/s", file=sys.stderr, flush=True)
 
 
+def networks_of(cnn: str | None, dtype: str) -> dict:
+    """The networks that `write_features` takes: the pretrained one, and a bundled one.
+
+    Args:
+        cnn: the model whose bundled CNN it is; None: only the pretrained one.
+        dtype: of the pretrained network's weights.
+    """
+
+    def pretrained():
+        from captioner.cnn.efficientnet import load_efficientnet_lite2
+
+        return load_efficientnet_lite2(dtype)
+
+    def bundled():
+        from captioner.model_folder import ModelFolder
+
+        return ModelFolder.open(cnn).load_backbone().traceable
+
+    networks = {"efficientnet-lite2": (pretrained, False)}
+    if cnn:
+        networks["small"] = (bundled, True)
+    return networks
+
+
 def _of_bytes(network):
     """The network with uint8 inputs: they become floats on the device, a quarter to move there."""
     import keras
@@ -181,47 +204,9 @@ def _of_bytes(network):
     return keras.Model(frames, network(keras.ops.cast(frames, "float32")))
 
 
-def main():
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("packed", type=Path, help="what training.arrays.pack wrote")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--cnn", type=Path, help="a model folder whose bundled CNN looks too")
-    parser.add_argument("--limit", type=int, help="items, to try it")
-    parser.add_argument("--dtype", default="float32", help="float16 on a GPU")
-    for name, count in asdict(Views()).items():
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=count, help="default: %(default)s")
-    args = parser.parse_args()
-    items = Items.load(args.packed)
-    if args.limit:
-        items = few(items, args.limit)
-    args.output.mkdir(parents=True, exist_ok=True)
-
-    def pretrained():
-        from captioner.cnn.efficientnet import load_efficientnet_lite2
-
-        return load_efficientnet_lite2(args.dtype)
-
-    def bundled():
-        from captioner.model_folder import ModelFolder
-
-        return ModelFolder.open(args.cnn).load_backbone().traceable
-
-    networks = {"efficientnet-lite2": (pretrained, False)}
-    if args.cnn:
-        networks["small"] = (bundled, True)
-    views = Views(**{name: getattr(args, name) for name in asdict(Views())})
-    write_features(items, views, networks, args.output)
-
-
 def few(items: Items, limit: int) -> Items:
     """The first items of each kind."""
     kinds = items.is_video * 2 + items.is_val
     return items.select(
         np.sort(np.concatenate([np.flatnonzero(kinds == k)[:limit] for k in range(4)]))
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,11 @@
 """Caption models taught from features in memory, several side by side; Keras on JAX."""
 
-import argparse
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +19,18 @@ import numpy as np
 from captioner.cnn import BUNDLED, PRETRAINED
 from captioner.config import DecodingOptions, ModelConfig, SamplingOptions
 from captioner.decoding import decode
+from captioner.errors import ModelError
 from captioner.model import CaptionModel
 from captioner.model_folder import BACKBONE_WEIGHTS, SMALL_MODEL, ModelFolder
-from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID, Vocabulary
+from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID
 
 from ..metrics import CiderD
 from ..objectives import caption_loss
 from ..work import Checkpoints, load_arrays
-from .bank import Bank, Recipe
+from .bank import Bank
 from .features import CLIP_FRAMES, VIEWS, Views
 from .pack import Items
+from .recipe import Recipe
 
 STATE = "state.npz"
 MOST_NORM = 5.0  # of all gradients together
@@ -84,8 +85,9 @@ class Learners:
 
     def inputs(self, features, views, length, sentences, starts, zeroed):
         """What a model is called with; on the device."""
+        rows = jnp.asarray(self.bank.rows[self.network])[views]
         return {
-            "features": features[views].astype("float32") * zeroed,
+            "features": features[rows].astype("float32") * zeroed,
             "sequence_length": length,
             "token_ids": self.bank.token_ids[sentences],
             "start_ids": starts,
@@ -232,6 +234,7 @@ class Learners:
             part = own[a : a + batch_size]
             padded = np.resize(part, batch_size)
             views, length = self.bank.whole(padded)
+            views = self.bank.rows[self.network][views]
             if views.shape[1] > 1:
                 views = np.pad(views, [(0, 0), (0, CLIP_FRAMES - views.shape[1])], "edge")
             starts = np.resize(styles[a : a + batch_size], batch_size)
@@ -248,20 +251,30 @@ class Learners:
         paths = [variable.path for variable in self.model.trainable_variables]
         return {path: np.asarray(x[number]) for path, x in zip(paths, self.trainable)}
 
-    def take_up(self, base: CaptionModel, vocabulary: Vocabulary):
-        """Begins with the weights of a model of the same shape, whose words these are.
+    def take_up(self, folder: ModelFolder):
+        """Begins with the weights of a model of the same shape.
 
-        New words and styles begin as its START, which the model then learns to tell apart.
+        Words and styles that are new to it begin as its START, which the model then learns to
+        tell apart.
+
+        Raises:
+            ModelError: it is of another shape.
         """
-        ids = {token: i for i, token in enumerate(vocabulary.tokens)}
+        ids = {token: i for i, token in enumerate(folder.vocabulary.tokens)}
         rows = [ids.get(token, START_ID) for token in self.bank.items.vocabulary.tokens]
-        known = base.get_weights()
-        names = [variable.path for variable in base.trainable_variables]
-        for number, name in enumerate(names):
-            if name.endswith(("output_bias", "embedding/embeddings")):
-                known[number] = known[number][rows]
-        count = self.count
-        self.trainable = [jnp.stack([jnp.asarray(w)] * count) for w in known[: len(names)]]
+        begun = []
+        for variable, own in zip(folder.load_model().trainable_variables, self.trainable):
+            weights = jnp.asarray(variable.value)
+            if variable.path.endswith(("output_bias", "embedding/embeddings")):
+                weights = weights[np.array(rows)]
+            if weights.shape != own.shape[1:]:
+                raise ModelError(
+                    f"{folder.path}: its {variable.path} is {weights.shape}, expected "
+                    f"{own.shape[1:]}; name a model that sees the same features, of "
+                    f"{self.config.units} units"
+                )
+            begun.append(jnp.stack([weights] * self.count))
+        self.trainable = begun
 
 
 def schedule(done: float) -> float:
@@ -323,44 +336,55 @@ def say(*message):
 BEGAN = time.monotonic()
 
 
-def main():
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("packed", type=Path, help="what training.arrays.pack wrote")
-    add("features", type=Path, help="what training.arrays.features wrote")
-    add("output", type=Path, help="the model folder to write")
-    add("--network", default="efficientnet-lite2", choices=("efficientnet-lite2", "small"))
-    add("--base", help="a model to go on from")
-    add("--teachers", type=int, default=0, help="models taught first, whose words are learned too")
-    add("--steps", type=int, default=4000)
-    add("--rounds", type=int, default=16, help="measurements; the best one's weights are kept")
-    for field in fields(Recipe):
-        flag = f"--{field.name.replace('_', '-')}"
-        if isinstance(field.default, bool):
-            add(flag, action=argparse.BooleanOptionalAction, default=field.default)
-        else:
-            add(flag, type=type(field.default), default=field.default, help="default: %(default)s")
-    add("--length-penalty", type=float, default=1.5)
-    add("--seed", type=int, default=1)
-    args = parser.parse_args()
-    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
-    names = {args.network, *["efficientnet-lite2"] * bool(args.teachers)}
-    features = {name: np.load(args.features / f"{name}.npy", mmap_mode="r") for name in names}
-    views = Views(**json.loads((args.features / VIEWS).read_text()))
-    bank = Bank(Items.load(args.packed), views, features)
-    work = args.output / "work"
+def learn_model(
+    packed: Path,
+    features: Path,
+    output: Path,
+    network: str,
+    recipe: Recipe,
+    steps: int,
+    rounds: int = 16,
+    base: str | None = None,
+    teacher: str | None = None,
+    num_teachers: int = 0,
+    length_penalty: float = 1.5,
+    seed: int = 1,
+) -> None:
+    """Trains a caption model and writes its folder; goes on where it was stopped.
+
+    Args:
+        packed: what `pack` wrote.
+        features: what `write_features` wrote.
+        output: the model folder.
+        network: whose features the model sees.
+        recipe: how it learns.
+        steps: how many.
+        rounds: measurements; the best one's weights are kept.
+        base: a model to go on from.
+        teacher: a model whose word probabilities are learned too.
+        num_teachers: models that are trained first, to be the teachers instead.
+        length_penalty: the model's default.
+        seed: of weights, batches and dropout.
+    """
+    taught = teacher or num_teachers
+    names = {network, *[PRETRAINED] * bool(taught)}
+    arrays = {name: np.load(features / f"{name}.npy", mmap_mode="r") for name in names}
+    views = Views(**json.loads((features / VIEWS).read_text()))
+    bank = Bank(Items.load(packed), views, arrays)
+    work = output / "work"
     teachers = None
-    if args.teachers:
-        seeds = range(args.seed + 100, args.seed + 100 + args.teachers)
-        teachers = Learners(bank, "efficientnet-lite2", recipe, seeds)
-        learn_best(teachers, args.steps, args.seed, args.rounds, work / "teachers")
-    learners = Learners(bank, args.network, recipe, [args.seed], teachers)
-    if args.base:
-        base = ModelFolder.open(args.base)
-        learners.take_up(base.load_model(), base.vocabulary)
-    learn_best(learners, args.steps, args.seed, args.rounds, work / "model")
-    write_folder(learners, args.output, args.length_penalty)
+    if taught:
+        seeds = [seed + 100 + number for number in range(num_teachers or 1)]
+        teachers = Learners(bank, PRETRAINED, recipe, seeds)
+    if teacher:
+        teachers.take_up(ModelFolder.open(teacher))
+    elif taught:
+        learn_best(teachers, steps, seed, rounds, work / "teachers")
+    learners = Learners(bank, network, recipe, [seed], teachers)
+    if base:
+        learners.take_up(ModelFolder.open(base))
+    learn_best(learners, steps, seed, rounds, work / "model")
+    write_folder(learners, output, length_penalty)
 
 
 def learn_best(learners: Learners, steps: int, seed: int, rounds: int, work: Path):
@@ -405,7 +429,3 @@ def write_folder(learners: Learners, output: Path, length_penalty: float):
         vocabulary,
     )
     folder.save(model, small and small.path / BACKBONE_WEIGHTS, half=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Label files -> one folder of arrays: encoded pictures, token ids, and what belongs together."""
 
-import argparse
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from captioner.errors import DatasetError
 from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary, style_token, tokenize
 
 from ..metrics import MAX_N, CiderD
@@ -49,7 +48,7 @@ class Items:
 
     @classmethod
     def load(cls, folder: Path) -> "Items":
-        """Reads what the command wrote."""
+        """Reads what `pack` wrote."""
         with np.load(folder / ARRAYS) as arrays:
             arrays = dict(arrays)
         blob = b"".join(path.read_bytes() for path in sorted(folder.glob("part-*.bin")))
@@ -77,42 +76,37 @@ class Items:
         )
 
 
-def read_rows(path: Path):
-    """`(paths of frames, sentences, split, is_video)` of each row of a file of JSON Lines."""
-    for line in path.open(encoding="utf-8"):
-        row = json.loads(line)
-        frames = row.get("frames") or [row["image"]]
-        captions = [c for c in dict.fromkeys(row["captions"]) if tokenize(c)]
-        if captions:
-            yield [path.parent / f for f in frames], captions, row["split"], "frames" in row
+def pack(
+    sources: list[tuple[str, Path]],
+    output: Path,
+    min_count: int = 5,
+    words: Vocabulary | None = None,
+) -> None:
+    """Writes what `Items.load` reads.
 
+    Args:
+        sources: the style of sentences, and where they are: labels of pictures and of clips as
+            frames, or a text of sentences without a picture, one a line.
+        output: a folder.
+        min_count: words that are said less often are not learned.
+        words: the words that are learned instead.
 
-def main():
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", type=Path)
-    parser.add_argument(
-        "sources", nargs="+", help="STYLE=LABELS.jsonl, or STYLE=SENTENCES.txt, a sentence a line"
-    )
-    parser.add_argument("--min-count", type=int, default=5, help="rarer words are not learned")
-    parser.add_argument("--words", type=Path, help="a vocabulary.txt, whose words are learned")
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
+    Raises:
+        DatasetError: labels cannot be read, or name what is no picture.
+    """
+    from ..data.manifest import read_labels  # reads videos, which the other stages need not
+
+    output.mkdir(parents=True, exist_ok=True)
     items, alone = [], []
-    for source in args.sources:
-        style, _, path = source.partition("=")
-        if path.endswith(".txt"):
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for style, path in sources:
+        if path.suffix == ".txt":
+            lines = path.read_text(encoding="utf-8").splitlines()
             alone += [(style, line) for line in lines if tokenize(line)]
         else:
-            items += [(style, *row) for row in read_rows(Path(path))]
-    learned = [
-        caption for _, _, captions, split, _ in items if split != "val" for caption in captions
-    ]
-    words = Vocabulary.build(learned, args.min_count)
-    if args.words:
-        words = Vocabulary.load(args.words)
-    styles = dict.fromkeys(style for style, *_ in items)
+            items += [(style, clip) for clip in read_labels(path)]
+    learned = [caption for _, clip in items if clip.split != "val" for caption in clip.captions]
+    words = words or Vocabulary.build(learned, min_count)
+    styles = dict.fromkeys(style for style, _ in (*items, *alone))
     special = len(SPECIAL_TOKENS)
     tokens = [
         *SPECIAL_TOKENS,
@@ -123,14 +117,14 @@ def main():
     ids_of = {token: i for i, token in enumerate(vocabulary.tokens)}
 
     sentences = [(-1, style, text) for style, text in alone]
-    for number, (style, _, captions, _, _) in enumerate(items):
-        sentences += [(number, style, text) for text in captions]
+    for number, (style, clip) in enumerate(items):
+        sentences += [(number, style, text) for text in dict.fromkeys(clip.captions)]
     token_ids = np.zeros((len(sentences), LONGEST), np.int16)
     for row, (_, _, text) in zip(token_ids, sentences, strict=True):
         ids = vocabulary.encode(text)[:LONGEST]
         row[: len(ids)] = ids
 
-    paths = [path for _, frames, *_ in items for path in frames]
+    paths = [path for _, clip in items for path in clip.files]
     with ThreadPoolExecutor() as pool:
         encoded = list(pool.map(_encode, paths))
     parts, size = [[]], 0
@@ -141,19 +135,19 @@ def main():
         parts[-1].append(blob)
         size += len(blob)
     for number, part in enumerate(parts):
-        (args.output / f"part-{number:02}.bin").write_bytes(b"".join(part))
+        (output / f"part-{number:02}.bin").write_bytes(b"".join(part))
     np.savez_compressed(
-        args.output / ARRAYS,
-        is_video=np.array([is_video for *_, is_video in items]),
-        is_val=np.array([split == "val" for *_, split, _ in items]),
-        num_frames=np.array([len(frames) for _, frames, *_ in items], np.int16),
+        output / ARRAYS,
+        is_video=np.array([bool(clip.frames) for _, clip in items]),
+        is_val=np.array([clip.split == "val" for _, clip in items]),
+        num_frames=np.array([len(clip.files) for _, clip in items], np.int16),
         token_ids=token_ids,
         start_ids=np.array([ids_of[style_token(style)] for _, style, _ in sentences], np.int16),
         owner=np.array([owner for owner, *_ in sentences], np.int32),
         weights=agreement(sentences),
         sizes=np.array([len(blob) for blob in encoded], np.int32),
     )
-    vocabulary.save(args.output / VOCABULARY)
+    vocabulary.save(output / VOCABULARY)
     print(
         f"{len(items)} items, {len(encoded)} frames, {len(sentences)} sentences "
         f"({len(alone)} of none), {len(vocabulary)} tokens, styles {list(styles)}"
@@ -186,10 +180,8 @@ def _encode(path):
     if path.suffix == ".webp":
         return content
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f"{path}: is no picture; name pictures, or clips as frames")
     side = min(SIZE, *image.shape[:2])
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1].tobytes()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from captioner.errors import DatasetError
 from captioner.model_folder import ModelFolder
+from training.arrays.bank import Bank
 from training.arrays.features import CLIP_FRAMES, Views
 from training.arrays.pack import LONGEST, Items, agreement
 
@@ -18,7 +20,7 @@ COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
 def _run(*arguments):
     environment = os.environ | {"KERAS_BACKEND": "jax"}
-    command = [sys.executable, "-m", *map(str, arguments)]
+    command = [sys.executable, "-m", "training.cli.arrays", *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
@@ -46,7 +48,7 @@ def packed(tmp_path_factory):
     (folder / "said.txt").write_text("a ball\nnothing rolls\n")
     sources = [f"photo={folder}/photo.jsonl", f"video={folder}/video.jsonl"]
     _run(
-        "training.arrays.pack", folder / "packed", *sources, f"video={folder}/said.txt",
+        "pack", folder / "packed", *sources, f"video={folder}/said.txt",
         "--min-count", 1,
     )  # fmt: skip
     return folder / "packed"
@@ -97,13 +99,13 @@ def test_views_are_as_many_as_counted(packed):
 def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     features, model = tmp_path / "features", tmp_path / "model"
     few = ("--crops", 1, "--clips", 0, "--video-crops", 0)
-    _run("training.arrays.features", packed, features, "--cnn", "small", *few)
+    _run("features", packed, features, "--cnn", "small", *few)
     found = np.load(features / "efficientnet-lite2.npy")
     assert found.shape == (2 * 2 + 1 + 3 * 3, 16, 1280)
     assert (found.reshape(len(found), -1).std(axis=1) > 0).all()
     assert np.load(features / "small.npy").shape == (len(found), 16, 512)
     how = ("--steps", 4, "--rounds", 2, "--batch-size", 2, "--units", 8, "--embedding-dim", 8)
-    learn = ("training.arrays.learn", packed, features, model, "--titles", 0, "--weigh", *how)
+    learn = ("learn", packed, features, model, "--titles", 0, "--weigh", *how)
     assert "step 4" in _run(*learn)
     folder = ModelFolder.open(model)
     assert folder.backbone == "efficientnet-lite2"
@@ -111,3 +113,17 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     weights = (model / "captioner.weights.h5").read_bytes()
     assert "step" not in _run(*learn)
     assert (model / "captioner.weights.h5").read_bytes() == weights
+    small = tmp_path / "small"
+    _run("learn", packed, features, small, "--network", "small", "--teacher", model, *learn[4:])
+    assert ModelFolder.open(small).backbone == "bundled"
+
+
+def test_features_of_frames_as_they_are_stand_for_every_view(packed):
+    items, views = Items.load(packed), Views(crops=2, clips=0, video_crops=1)
+    all_views, whole = np.zeros((2 * 3 + 1 + 6 + 6 + 3, 1, 1)), np.zeros((12, 1, 1))
+    bank = Bank(items, views, {"seen": all_views, "whole": whole})
+    assert bank.rows["seen"].tolist() == [*range(22)]
+    videos = [3, 4, 5, 3, 4, 5, 6, 7, 8, 6, 7, 8, 9, 10, 11]
+    assert bank.rows["whole"].tolist() == [0, 0, 0, 1, 1, 1, 2, *videos]
+    with pytest.raises(DatasetError, match="has 3 features; expected 22, one a view"):
+        Bank(items, views, {"whole": whole[:3]})
