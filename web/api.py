@@ -312,72 +312,12 @@ def events(query):
     return events_after(get_db(), query["after"])
 
 
-@blueprint.route("/models")
-@blueprint.response(200, schemas.Models)
-@errors()
-def list_models():
-    """List the models: the one in use, earlier ones, and those being taught"""
-    db = get_db()
-    return {
-        "models": [describe.model(row) for row in models.all_models(db)],
-        "corrections": len(models.corrections(db)),
-    }
-
-
-@blueprint.route("/models", methods=["POST"])
-@blueprint.response(201, schemas.ModelSchema)
-@errors(409)
-def teach():
-    """Teach a new model from all corrections"""
-    db = get_db()
-    return describe.model(models.read(db, models.teach(db, config())))
-
-
-@blueprint.route("/models/<int:model>")
-@blueprint.response(200, schemas.ModelSchema)
-@errors(404)
-def read_model(model):
-    """Say how a model does"""
-    return describe.model(_model(model))
-
-
-@blueprint.route("/models/<int:model>/adopt", methods=["POST"])
-@blueprint.response(200, schemas.ModelSchema)
-@errors(404, 409)
-def adopt(model):
-    """Use a model, new or earlier, from now on"""
-    models.adopt(get_db(), _model(model)["id"])
-    return describe.model(_model(model))
-
-
-@blueprint.route("/models/<int:model>/discard", methods=["POST"])
-@blueprint.response(200, schemas.ModelSchema)
-@errors(404, 409)
-def discard(model):
-    """Do without a new model; one that is being taught stops"""
-    state = "cancelled" if _model(model)["state"] in models.OPEN else "discarded"
-    models.move(get_db(), model, (*models.OPEN, "ready"), state)
-    return describe.model(_model(model))
-
-
-@blueprint.route("/recaption", methods=["POST"])
-@blueprint.response(200, schemas.Count)
-@errors()
-def recaption():
-    """Caption all videos again that another model captioned; corrected sentences stand"""
-    return {"count": jobs.retry_all(get_db())}
-
-
 @blueprint.route("/relabel", methods=["POST"])
 @blueprint.response(200, schemas.Count)
 @errors(409)
 def relabel():
     """Label the moments of all videos that the label model has not labelled"""
     return {"count": jobs.label_all(get_db(), config())}
-
-
-def _model(model):
-    return models.read(get_db(), min(model, 2**53))
 
 
 class _Api(flask_smorest.Api):

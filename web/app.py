@@ -11,7 +11,16 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import RequestRedirect
 
-from . import api, filters, library, pages, queue, security, stretches  # noqa: F401 (their routes)
+from . import (  # noqa: F401 (some for their routes)
+    api,
+    filters,
+    library,
+    model_routes,
+    pages,
+    queue,
+    security,
+    stretches,
+)
 from .config import WebConfig
 from .context import close_db
 from .errors import Refusal

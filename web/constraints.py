@@ -4,7 +4,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from captioner.config import AUTO_STYLE, DecodingOptions, overridden
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, ModelError
 from captioner.model_folder import ModelFolder
 
 from .errors import Refusal
@@ -13,6 +13,15 @@ from .errors import Refusal
 def can_be_asked() -> bool:
     """Whether this server can search so: the programs that captions come from else cannot."""
     return find_spec("tensorflow") is not None
+
+
+def styles(model: str) -> tuple[str, ...]:
+    """The styles that can be asked of a model."""
+    try:
+        known = ModelFolder.open(model).model.styles
+    except ModelError:  # of a broken one its jobs tell what is wrong
+        return ()
+    return (AUTO_STYLE, *known) if known else ()
 
 
 def decoding_of(folder: ModelFolder, num_captions: int, options: dict) -> DecodingOptions:

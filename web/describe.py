@@ -2,7 +2,11 @@
 
 import json
 import os
+import re
 import sqlite3
+from pathlib import Path
+
+from markupsafe import Markup, escape
 
 from .store import history, jobs, models, moments, previews, tags, videos
 from .store.videos import printable
@@ -37,6 +41,45 @@ def video(db: sqlite3.Connection, video: str) -> dict:
 
 
 def model(row: sqlite3.Row) -> dict:
-    """What `schemas.ModelSchema` says of a row of the table `models`."""
-    comparison = json.loads(row["comparison"]) if row["comparison"] else []
-    return dict(row) | {"curve": models.curve(row), "comparison": comparison}
+    """What `model_routes.ModelSchema` says of a row of the table `models`."""
+    return dict(row) | {
+        "name": name_of(row),
+        "curve": models.curve(row),
+        "judgement": models.judgement(row),
+        "comparison": json.loads(row["comparison"]) if row["comparison"] else [],
+    }
+
+
+def name_of(row: sqlite3.Row) -> str:
+    """What people call a model."""
+    return row["title"] or row["name"]
+
+
+def report_of(row: sqlite3.Row) -> Path | None:
+    """The report on the training of a model, if there is one."""
+    path = Path(row["path"]) / "report.html"
+    return path if path.is_file() else None
+
+
+def comparison(found: dict) -> dict:
+    """The comparison of a new model, as `model` tells it, for the page.
+
+    Returns:
+        `pairs`, of what people corrected, words that they use too marked; and `others`, of what
+        nobody corrected, those first of which the new model says something else.
+    """
+    pairs = [_marked(pair) for pair in found["comparison"] if pair.get("wanted")]
+    others = [pair for pair in found["comparison"] if not pair.get("wanted")]
+    return {"pairs": pairs, "others": sorted(others, key=lambda pair: pair["old"] == pair["new"])}
+
+
+def _marked(pair):
+    wanted = set(re.findall(r"\w+", pair["wanted"].lower()))
+    marked = {
+        who: Markup("").join(
+            Markup("<mark>{}</mark>").format(piece) if piece.lower() in wanted else escape(piece)
+            for piece in re.split(r"(\W+)", pair[who] or "")
+        )
+        for who in ("old", "new")
+    }
+    return pair | marked

@@ -18,7 +18,6 @@ from flask import (
     url_for,
 )
 from flask_wtf.csrf import generate_csrf
-from markupsafe import Markup, escape
 
 from . import constraints, describe, security
 from .context import config, get_db
@@ -105,6 +104,7 @@ def video(video):
         can_label=config().label_model and moments.has_moments(get_db(), video),
         paused=jobs.is_paused(get_db()),
         can_ask=constraints.can_be_asked(),
+        styles=constraints.styles(models.active(get_db())["path"]),
     )
 
 
@@ -309,45 +309,32 @@ def _card(row: dict) -> dict:
 def _teaching():
     db = get_db()
     labels = models.corrections(db)
-    rows = [
-        describe.model(row) | {"judgement": models.judgement(row)} for row in models.all_models(db)
-    ]
-    for row in rows:
-        row["pairs"] = [_pair(pair) for pair in row["comparison"]]
-        for who in ("old", "new"):
-            shares = [pair[f"{who}_share"] for pair in row["pairs"]]
-            row[f"{who}_share"] = sum(shares) / len(shares) if shares else None
-    current = models.active(db)
+    rows, known = [], models.all_models(db)
+    names = {row["id"]: describe.name_of(row) for row in known}
+    for row in known:
+        found = describe.model(row)
+        rows.append(
+            found
+            | describe.comparison(found)
+            | {
+                "base_name": names.get(row["base"], "the one before"),
+                "report": describe.report_of(row),
+                "size": models.size(row),
+                "is_ours": models.is_ours(config(), row),
+            }
+        )
     return {
         "corrections": len(labels),
-        "held_out": sum(label["held_out"] for label in labels),
         "needed": models.MIN_CORRECTIONS,
         "corrected_videos": len({label["video"] for label in labels}),
         "models": rows,
-        "current": current,
+        "current": next(row for row in rows if row["state"] == "active"),
         "open": next((row for row in rows if row["state"] in models.OPEN), None),
         "ready": [row for row in rows if row["state"] == "ready"],
         "others": len(models.captioned_by_others(db)),
+        "said_before": len(models.said_before(db)),
+        "limits": config(),
     }
-
-
-def _pair(pair: dict) -> dict:
-    """Old and new, words that the person used too marked, and the share of those."""
-    wanted = set(_words(pair["wanted"]))
-    result = dict(pair)
-    for who in ("old", "new"):
-        said = pair[who] or ""
-        pieces = re.split(r"(\W+)", said)
-        result[who] = Markup("").join(
-            Markup("<mark>{}</mark>").format(piece) if piece.lower() in wanted else escape(piece)
-            for piece in pieces
-        )
-        result[f"{who}_share"] = len(wanted & set(_words(said))) / max(1, len(wanted))
-    return result
-
-
-def _words(text):
-    return re.findall(r"\w+", text.lower())
 
 
 def _operations(spec):

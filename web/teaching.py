@@ -1,4 +1,8 @@
-"""Teaching: trains a model on corrections in a process of its own, then compares it."""
+"""Teaching: trains a model on corrections in a process of its own, then compares it.
+
+What it and its base say is compared on the corrections, as the training judged them, where another
+model than the one that learned from a correction speaks; and on videos that nobody corrected.
+"""
 
 import fcntl
 import json
@@ -17,7 +21,7 @@ from captioner.terminal import ALL_GOOD, SOME_FAILED
 
 from .config import WebConfig
 from .errors import Refusal
-from .store import database, models
+from .store import database, models, videos
 
 
 def train_command(base: str, labels: Path, output: Path) -> list[str]:
@@ -86,6 +90,7 @@ class Teacher:
                 _log.info("teaching %s: stopped (%s)", row["name"], err)
             except (subprocess.CalledProcessError, OSError, ValueError) as err:
                 models.move(db, row["id"], models.OPEN, "failed", error=_reason(err))
+            models.clean(db, self.config)
             return True
         finally:
             db.close()
@@ -99,32 +104,31 @@ class Teacher:
             models.move(db, row["id"], ("waiting", "training"), "training")
             self._run(db, row["id"], self.commands.train(base, labels, output), folder)
             models.move(db, row["id"], ("training",), "comparing")
-        rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
-        # Compared is what they say of whole videos.
-        held_out = {
-            row["video"]: row["captions"][0]
-            for row in rows
-            if row["split"] == "val" and "end" not in row
-        }
-        paths = [video for video in held_out if Path(video).exists()]
-        said = {}
-        for name, model in (("old", base), ("new", str(output))):
-            results = folder / f"{name}.jsonl"
-            results.unlink(missing_ok=True)
-            said[name] = {}
-            if paths:
-                command = self.commands.caption(model, paths, results)
-                self._run(db, row["id"], command, folder, good=(ALL_GOOD, SOME_FAILED))
-                lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
-                said[name] = {line["video"]: line["caption"] for line in lines}
+        paths = [videos.path_of(self.config, video) for video in models.uncorrected(db)]
+        paths = [str(path.absolute()) for path in paths if path.exists()]
+        old = self._said(db, row, base, paths, folder / "old.jsonl")
+        new = self._said(db, row, str(output), paths, folder / "new.jsonl")
+        judged = models.judgement(row) or {"pairs": []}
         comparison = [
-            {"video": Path(path).name, "wanted": held_out[path]}
-            | {name: captions.get(path) for name, captions in said.items()}
-            for path in paths
+            pair | {"video": Path(pair["video"]).name, "wanted": pair["wanted"][0]}
+            for pair in judged["pairs"]
+        ]
+        comparison += [
+            {"video": Path(path).name, "old": old.get(path), "new": new.get(path)} for path in paths
         ]
         models.move(
             db, row["id"], ("comparing",), "ready", comparison=json.dumps(comparison), error=None
         )
+
+    def _said(self, db, row, model, paths, results):
+        """What a model says of videos, by path; those that it cannot read are left out."""
+        if not paths:
+            return {}
+        results.unlink(missing_ok=True)
+        command = self.commands.caption(model, paths, results)
+        self._run(db, row["id"], command, results.parent, good=(ALL_GOOD, SOME_FAILED))
+        lines = map(json.loads, results.read_text(encoding="utf-8").splitlines())
+        return {line["video"]: line.get("caption") for line in lines}
 
     def _run(self, db, model, command, folder, good=(ALL_GOOD,)):
         """Runs a command to its end; what it says goes into `log.txt`."""

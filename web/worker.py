@@ -34,6 +34,7 @@ from .store import database, jobs, models, previews, videos
 
 _log = logging.getLogger("captioner.worker")
 _MEND = "If it plays elsewhere, save it there as MP4 (H.264) and upload that."
+_VERBS = {"begins", "cannot", "has", "holds", "is", "needs", "was"}
 _IDLE = 0.2  # seconds between looks at an empty queue
 _SMALLEST_PREVIEW = 10**6  # bytes; for less room none is made
 
@@ -129,7 +130,7 @@ class Worker:
             # The path says nothing to whoever uploaded it, and the remedy is for a terminal.
             path = f"{videos.path_of(self.config, video)}: "
             reason = str(err).removeprefix(path).partition(";")[0]
-            jobs.fail(self.db, number, f"{reason[:1].upper()}{reason[1:]}. {_MEND}")
+            jobs.fail(self.db, number, f"{_sentence(reason)} {_MEND}")
         except MemoryError:
             jobs.fail(
                 self.db,
@@ -142,8 +143,8 @@ class Worker:
             jobs.fail(
                 self.db,
                 number,
-                "Captioning this video failed unexpectedly; the server's log says "
-                "where. Try again, or convert it to MP4 and upload that.",
+                "This failed unexpectedly; the server's log says where. Try again, or convert it "
+                "to MP4 and upload that.",
             )
         return True
 
@@ -216,6 +217,13 @@ class Worker:
         has_one = previews.read(self.db, video)["media_type"]
         is_picture = videos.read(self.db, video)["media_type"].startswith("image/")
         return caption, not (has_one or is_picture or is_played(path))
+
+
+def _sentence(reason: str) -> str:
+    """Why a file cannot be read, as a sentence: `was never finished` lacks what it is said of."""
+    if reason.partition(" ")[0] in _VERBS:
+        return f"The file {reason}."
+    return f"{reason[:1].upper()}{reason[1:]}."
 
 
 def _limit_memory(more: int | None) -> None:

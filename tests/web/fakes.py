@@ -23,6 +23,7 @@ from captioner.model_folder import ModelFolder
 from captioner.moments.folder import LabelFolder
 from captioner.moments.segments import LabelledSegment
 from captioner.video import read_frames
+from training.judgement import judge
 from web import worker
 from web.teaching import Commands
 
@@ -164,6 +165,20 @@ def _train(base, labels, output):
     for name in ("config.json", "vocabulary.txt"):
         shutil.copy(folder.path / name, output / name)
     (output / LEARNED).write_text(json.dumps(learned))
+    before, after = (FakeCaptioner.load(path) for path in (base, output))
+    pairs = [
+        {
+            "video": row["video"],
+            "start": row.get("start", 0.0),
+            "end": row.get("end"),
+            "wanted": row["captions"],
+            "old": before.caption(row["video"]).text,
+            "new": after.caption(row["video"]).text,
+        }
+        for row in rows
+    ]
+    judge(pairs, [*learned.values()]).save(output)
+    (output / "report.html").write_text("<h1>Report</h1>")
 
 
 def _caption(model, output, *videos):

@@ -84,9 +84,11 @@ def test_from_the_first_video_to_an_own_model(person, files):
     person.see("#notices .failure", "lacks what to mention: zzyzx")
     assert person.faults() == []
     person.see("#mention").clear()
+    Select(person.see("#style")).select_by_visible_text("photo")
     person.see("#avoid").send_keys("woman, man", Keys.ENTER)
     person.see("#sentence", "the big red ball rolls over the floor.")
     assert person.all("#avoid")[0].get_attribute("value") == "woman, man"
+    assert person.all("#style")[0].get_attribute("value") == "photo"
     person.click("#retry")
     person.see("#sentence", "A red ball rolls over the floor.")
 
@@ -153,10 +155,25 @@ def test_from_the_first_video_to_an_own_model(person, files):
     person.click("#recaption")
     person.see("#notices", "2 videos are captioned again")
     person.see("button", "Use this one")  # the earlier one
+    person.click(".models button", "Rename")
+    person.see("#model-name").clear()
+    person.see("#model-name").send_keys("My squares", Keys.ENTER)
+    person.see(".models b", "My squares")
     person.go("/")
     person.see(".card.done .meta", "Corrected")
-    person.all(".card .sentence")[0].click()
-    person.see(".facts", "taught-2")
+    person.click(".card .sentence")
+    person.see(".facts", "My squares")
+
+    # It is taken back, and what it said, by one press each.
+    person.go("/teaching")
+    person.click("button", "Use this one")
+    person.see("#notices", "default is in use.")
+    person.click("#take-back", "Put back what default said")
+    person.see("#notices", "2 videos are put back.")
+    assert person.faults() == []
+    person.go("/")
+    person.click(".card .sentence")
+    person.see(".facts", "default")
 
     # And deleted: one on its page, the other in the library.
     person.click("#delete")

@@ -1,5 +1,6 @@
 """Previews of what browsers do not play."""
 
+import re
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -135,7 +136,9 @@ def test_none_is_made_where_there_is_no_room_or_need(client, send, hevc, clips, 
     assert read["preview"]["error"] == "There is no room left for a preview."
     assert client.get(f"/api/v1/videos/{played}").json["preview"]["state"] is None
     assert client.get(f"/api/v1/videos/{played}/preview").status_code == 404
-    # It can be asked for.
+    # It can be asked for, again too.
+    page = client.application.test_client().get(f"/videos/{video}").get_data(as_text=True)
+    assert re.search(r'no room left for a preview\. <button[^>]* id="make-preview">Try again', page)
     for wanted in (video, played):
         assert client.post(f"/api/v1/videos/{wanted}/preview").json["preview"]["state"] == "waiting"
     work(config)

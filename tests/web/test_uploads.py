@@ -105,7 +105,7 @@ def test_what_looks_like_a_video_but_does_not_decode_says_so(send, runner, clien
     runner.invoke(args=["work"])
     read = client.get(f"/api/v1/videos/{video}").json
     assert read["state"] == "failed"
-    assert read["error"].startswith("Was never finished, or not copied whole: the index at its end")
+    assert read["error"].startswith("The file was never finished, or not copied whole: the index")
     page = client.get(f"/videos/{video}")
     assert b"could not be captioned" in page.data
 

@@ -80,6 +80,8 @@ async function askFor() {
   const said = (name) => find(`#${name}`).value.trim();
   const words = (name) => said(name).split(/[\s,;]+/).filter(Boolean);
   const asked = { start_with: said('start-with'), mention: words('mention'), avoid: words('avoid') };
+  const style = find('#style')?.value ?? 'auto';
+  if (style !== 'auto') asked.style = style;
   for (const name of Object.keys(asked)) if (!asked[name].length) delete asked[name];
   if (!await attempt(() => ask('POST', `${path}/retry`, asked))) return;
   find('#asked').open = false;

@@ -60,6 +60,9 @@ _ADDED = (
     ("videos", "recorded", "REAL"),
     ("videos", "digest", "TEXT"),
     ("videos", "is_kept", "INTEGER NOT NULL DEFAULT 0"),
+    ("models", "title", "TEXT"),
+    ("models", "was", "TEXT"),
+    ("models", "discarded", "REAL"),
 )
 
 

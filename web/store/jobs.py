@@ -23,8 +23,8 @@ CAPTION, LABEL, PREVIEW = "caption", "label", "preview"
 _IN_ORDER = "(CASE task WHEN 'caption' THEN 0 WHEN 'preview' THEN 1 ELSE 2 END)"
 MAX_ATTEMPTS = 2
 _GAVE_UP = (
-    "This video stopped the captioner twice, so it was left out. It may be damaged or ask for "
-    "more memory than there is; convert it to a smaller MP4 and upload that."
+    "This file stopped the captioner twice, so it was left out. It may be damaged or need more "
+    "memory than there is; convert it to a smaller MP4 and upload that."
 )
 
 

@@ -1,26 +1,28 @@
 """Models: the one in use, earlier ones, and those being taught from corrections.
 
 A row of `models` passes through waiting, training, comparing and ready; adopted it is active, and
-the one before is earlier. Of the corrections every fifth is held out, to compare on.
+the one before is earlier. A model that was taught here can be discarded, which can be undone for as
+many days as the bin keeps videos.
 """
 
 import csv
-import hashlib
 import json
+import shutil
 import sqlite3
 import time
 from pathlib import Path
 
-from captioner.model_folder import ModelFolder
+from captioner.model_folder import CONFIG, ModelFolder
 
 from ..config import WebConfig
 from ..errors import Refusal, not_found
+from . import history, videos
 from .database import transaction
-from .videos import path_of
 
-MIN_CORRECTIONS = 2
+MIN_CORRECTIONS = 2  # videos: what is said of one is judged by a model that learned from the other
 OPEN = ("waiting", "training", "comparing")
-_HELD_OUT_SHARE = 5
+LONGEST = 60  # letters of a name
+SHOWN = 10  # videos that nobody corrected, to see what a new model changes on
 
 
 def add_named(db: sqlite3.Connection, config: WebConfig) -> None:
@@ -54,10 +56,45 @@ def being_taught(db: sqlite3.Connection) -> sqlite3.Row | None:
 def captioned_by_others(db: sqlite3.Connection) -> list[str]:
     """Videos whose sentence another model wrote than the one in use, oldest first."""
     rows = db.execute(
-        "SELECT id FROM library WHERE state = 'done' AND model != ? ORDER BY created",
+        "SELECT library.id FROM library JOIN videos USING (id) "
+        "WHERE state = 'done' AND videos.model != ? ORDER BY library.created",
         (active(db)["name"],),
     )
     return [row["id"] for row in rows]
+
+
+def said_before(db: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Of those, the videos that the model in use had captioned before.
+
+    Each with its last sentences of then, as `history` keeps them: `video`, `sentences`, `caption`.
+    """
+    return db.execute(
+        "SELECT history.video, history.sentences, history.caption, max(number) FROM history "
+        "JOIN library ON library.id = history.video JOIN videos ON videos.id = history.video "
+        "WHERE change = 'caption' AND state = 'done' "
+        "AND history.model = :name AND videos.model != :name GROUP BY history.video",
+        {"name": active(db)["name"]},
+    ).fetchall()
+
+
+def take_back(db: sqlite3.Connection) -> int:
+    """Puts back what the model in use had said before another one; how many videos there were.
+
+    What people corrected, before or since, stands. It can be undone, video by video.
+    """
+    with transaction(db):
+        rows = said_before(db)
+        for row in rows:
+            spans = [
+                (said["start"], said["end"], said["original"])
+                for said in json.loads(row["sentences"])
+                if said["original"]
+            ]
+            history.note(db, row["video"], "caption")
+            videos.say(db, row["video"], spans)
+            history.put_back(db, row["video"], active(db)["name"], row["caption"])
+            history.tell(db, row["video"])
+    return len(rows)
 
 
 def read(db: sqlite3.Connection, model: int) -> sqlite3.Row:
@@ -78,30 +115,33 @@ def all_models(db: sqlite3.Connection) -> list[sqlite3.Row]:
 
 
 def corrections(db: sqlite3.Connection) -> list[dict]:
-    """The sentences that people corrected: `video`, `text`, `start`, `end` and `held_out`.
+    """The sentences that people corrected: `video`, `text`, `start` and `end`.
 
-    `start` and `end` are None of a sentence that is said of a whole video. Which are held out
-    follows from the videos' ids, so that a later model is tested on the same ones; only where
-    there are very few may one change sides.
+    `start` and `end` are None of a sentence that is said of a whole video.
     """
     rows = db.execute(
         "SELECT video, text, iif(position, start, NULL) AS start, iif(position, end, NULL) AS end "
         "FROM sentences JOIN videos ON videos.id = video "
         "WHERE corrected IS NOT NULL AND binned IS NULL ORDER BY video, position"
-    ).fetchall()
-    digests = {row["video"]: hashlib.sha256(row["video"].encode()).digest() for row in rows}
-    ranked = sorted(digests, key=digests.get)
-    chosen = [int.from_bytes(digests[video][:4]) % _HELD_OUT_SHARE == 0 for video in ranked]
-    if ranked and not any(chosen):
-        chosen[0] = True
-    if len(ranked) > 1 and all(chosen):
-        chosen[-1] = False
-    held_out = dict(zip(ranked, chosen, strict=True))
-    return [dict(row) | {"held_out": held_out[row["video"]]} for row in rows]
+    )
+    return [dict(row) for row in rows]
+
+
+def uncorrected(db: sqlite3.Connection) -> list[str]:
+    """Up to `SHOWN` captioned videos that nobody corrected; for the same library the same ones."""
+    rows = db.execute(
+        "SELECT id FROM videos WHERE caption IS NOT NULL AND binned IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM watched WHERE video = videos.id AND missing IS NOT NULL) "
+        f"AND {videos.UNTOUCHED} ORDER BY id LIMIT {SHOWN}"  # ids are random, and so are these
+    )
+    return [row["id"] for row in rows]
 
 
 def teach(db: sqlite3.Connection, config: WebConfig) -> int:
     """Puts down a model to be taught from all corrections; returns its id.
+
+    Nothing is held out: the training judges the model by what others, which learned from a part of
+    the corrections, say of the rest.
 
     Raises:
         Refusal: 409: there are too few corrections, or one is being taught.
@@ -116,34 +156,56 @@ def teach(db: sqlite3.Connection, config: WebConfig) -> int:
     with transaction(db):
         if being_taught(db):
             raise Refusal(409, "wrong_state", "A model is being taught already.")
-        [number] = db.execute("SELECT coalesce(max(id), 0) + 1 FROM models").fetchone()
-        name = f"taught-{number}"
+        name = _new_name(db)
         folder = teaching_folder(config, name)
         output = config.data / "models" / name
         folder.mkdir(parents=True, exist_ok=True)
         rows = [
             {
-                "video": str(path_of(config, label["video"]).absolute()),
+                "video": str(videos.path_of(config, label["video"]).absolute()),
                 "captions": [label["text"]],
-                "split": "val" if label["held_out"] else "train",
+                "split": "train",
             }
             | ({} if label["end"] is None else {"start": label["start"], "end": label["end"]})
             for label in labels
         ]
         (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-        learned = sum(not label["held_out"] for label in labels)
         cursor = db.execute(
             "INSERT INTO models (name, path, state, base, learned, created) "
             "VALUES (?, ?, 'waiting', ?, ?, ?)",
-            (
-                name,
-                str(output.resolve()),
-                active(db)["id"],
-                learned,
-                time.time(),
-            ),
+            (name, str(output.resolve()), active(db)["id"], len(labels), time.time()),
         )
     return cursor.lastrowid
+
+
+def _new_name(db):
+    """One that no model has, nor had: videos remember by which one they were captioned."""
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'models'").fetchone()
+    number = last["seq"] + 1
+    while _is_taken(db, f"taught-{number}"):
+        number += 1
+    return f"taught-{number}"
+
+
+def _is_taken(db, name, by_others_than=0):
+    return db.execute(
+        "SELECT 1 FROM models WHERE ? COLLATE NOCASE IN (name, title) AND id != ?",
+        (name, by_others_than),
+    ).fetchone()
+
+
+def rename(db: sqlite3.Connection, model: int, name: str) -> None:
+    """Calls a model otherwise, on all pages and in all exports; its folder keeps its name.
+
+    Raises:
+        Refusal: 404; 409: another one is called so.
+    """
+    with transaction(db):
+        read(db, model)
+        name = videos.tidy(name)
+        if _is_taken(db, name, by_others_than=model):
+            raise Refusal(409, "name_taken", "Another model has this name; choose a different one.")
+        db.execute("UPDATE models SET title = nullif(?, name) WHERE id = ?", (name, model))
 
 
 def teaching_folder(config: WebConfig, name: str) -> Path:
@@ -179,13 +241,97 @@ def adopt(db: sqlite3.Connection, model: int) -> None:
         db.execute("UPDATE models SET state = 'active' WHERE id = ?", (model,))
 
 
+def discard(db: sqlite3.Connection, config: WebConfig, model: int) -> None:
+    """Does without a model that was taught here; one that is being taught stops.
+
+    Raises:
+        Refusal: 404; 409: it is in use, or was not taught here.
+    """
+    row = read(db, model)
+    if row["state"] in OPEN:
+        move(db, model, OPEN, "cancelled")
+        return
+    _check_ours(config, row)
+    move(db, model, ("ready", "earlier"), "discarded", was=row["state"], discarded=time.time())
+
+
+def restore(db: sqlite3.Connection, model: int) -> None:
+    """Takes back that a model was discarded.
+
+    Raises:
+        Refusal: 404; 409: it was not, or its files are gone.
+    """
+    row = read(db, model)
+    if not (Path(row["path"]) / CONFIG).exists():
+        raise Refusal(409, "wrong_state", "The files of this model are gone.")
+    move(db, model, ("discarded",), row["was"] or "ready", discarded=None)
+
+
+def delete(db: sqlite3.Connection, config: WebConfig, model: int) -> None:
+    """Deletes a model that was taught here and is not in use, for good.
+
+    Raises:
+        Refusal: 404; 409: it is in use, is being taught or gone on from, or was not taught here.
+    """
+    with transaction(db):
+        row = read(db, model)
+        _check_ours(config, row)
+        taught = being_taught(db)
+        if row["state"] in ("active", *OPEN) or (taught and taught["base"] == model):
+            raise Refusal(409, "wrong_state", "This model is needed now; try again later.")
+        db.execute("UPDATE models SET base = NULL WHERE base = ?", (model,))
+        db.execute("DELETE FROM models WHERE id = ?", (model,))
+    for folder in (Path(row["path"]), teaching_folder(config, row["name"])):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_ours(config: WebConfig, row: sqlite3.Row) -> bool:
+    """Whether a model was taught here, so that its folder is ours to delete."""
+    return Path(row["path"]).parent == (config.data / "models").resolve()
+
+
+def _check_ours(config, row):
+    if not is_ours(config, row):
+        raise Refusal(409, "not_taught", "This model was not taught here; its files stay.")
+    if row["state"] == "active":
+        raise Refusal(409, "wrong_state", "This model is in use; use another one first.")
+
+
+def clean(db: sqlite3.Connection, config: WebConfig) -> None:
+    """Deletes what nobody needs: discarded models when their days are up, and trainings' work."""
+    for row in all_models(db):
+        work = Path(row["path"]) / "work"
+        if not is_ours(config, row) or row["state"] in OPEN:
+            continue
+        since = row["discarded"] or row["created"]
+        if row["state"] == "discarded" and since < time.time() - 86400 * config.bin_days:
+            delete(db, config, row["id"])
+        elif row["state"] in ("failed", "cancelled"):
+            shutil.rmtree(row["path"], ignore_errors=True)
+        elif work.exists():
+            _keep_only(work, work / "state" / "train.csv")
+
+
+def _keep_only(folder, kept):
+    """Deletes all that is in a folder but one file."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before it
+        if path.is_dir() and path not in kept.parents:
+            path.rmdir()
+        elif not path.is_dir() and path != kept:
+            path.unlink()
+
+
+def size(row: sqlite3.Row) -> int:
+    """How much room the folder of a model takes, bytes."""
+    return sum(path.stat().st_size for path in Path(row["path"]).rglob("*") if path.is_file())
+
+
 def judgement(row: sqlite3.Row) -> dict | None:
-    """What its training found: `text` for people and `is_better`; None where it judged nothing."""
+    """What its training found of a model, as `training.judgement` wrote it; None: nothing."""
     try:
-        found = json.loads((Path(row["path"]) / "judgement.json").read_text(encoding="utf-8"))
+        return json.loads((Path(row["path"]) / "judgement.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):  # not trained yet, or not here
         return None
-    return {name: found[name] for name in ("text", "is_better")}
 
 
 def curve(row: sqlite3.Row) -> list[dict]:

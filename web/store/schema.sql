@@ -109,7 +109,8 @@ CREATE INDEX IF NOT EXISTS jobs_by_video ON jobs (video, number);
 
 DROP VIEW IF EXISTS library;
 CREATE VIEW library AS
-    SELECT videos.id, name, videos.size, received, media_type, videos.created, duration, model,
+    SELECT videos.id, name, videos.size, received, media_type, videos.created, duration,
+        coalesce((SELECT title FROM models WHERE models.name = model), model) AS model,
         caption IS NOT NULL AS captioned,  -- not the caption itself: it is large
         jobs.number AS job, jobs.error, jobs.started,
         CASE WHEN received < videos.size THEN 'uploading' ELSE jobs.state END AS state,
@@ -169,14 +170,17 @@ CREATE TABLE IF NOT EXISTS labels (
 
 CREATE TABLE IF NOT EXISTS models (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,            -- of its folder; what `videos.model` says
+    title TEXT,                           -- as people call it, if otherwise
     path TEXT NOT NULL,
     state TEXT NOT NULL
         CHECK (state IN ('waiting', 'training', 'comparing', 'ready', 'active', 'earlier',
             'discarded', 'failed', 'cancelled')),
     base INTEGER REFERENCES models,
     learned INTEGER NOT NULL DEFAULT 0,   -- corrections trained on
-    comparison TEXT,                      -- JSON: what it and its base say of held-out videos
+    comparison TEXT,                      -- JSON: what it and its base say, see `teaching`
+    was TEXT,                             -- its state before it was discarded
+    discarded REAL,                       -- when it was
     error TEXT,
     created REAL NOT NULL
 );
@@ -232,9 +236,17 @@ CREATE TRIGGER file_watched AFTER UPDATE OF missing ON watched
     INSERT INTO events (topic, subject, state)
     VALUES ('video', new.video, iif(new.missing IS NULL, 'back', 'missing'));
 END;
-DROP TRIGGER IF EXISTS model_changed;
-CREATE TRIGGER model_changed AFTER UPDATE OF state ON models BEGIN
+DROP TRIGGER IF EXISTS model_added;
+CREATE TRIGGER model_added AFTER INSERT ON models BEGIN
     INSERT INTO events (topic, subject, state) VALUES ('model', new.id, new.state);
+END;
+DROP TRIGGER IF EXISTS model_changed;
+CREATE TRIGGER model_changed AFTER UPDATE OF state, title ON models BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('model', new.id, new.state);
+END;
+DROP TRIGGER IF EXISTS model_gone;
+CREATE TRIGGER model_gone AFTER DELETE ON models BEGIN
+    INSERT INTO events (topic, subject, state) VALUES ('model', old.id, 'deleted');
 END;
 DROP TRIGGER IF EXISTS events_kept;
 CREATE TRIGGER events_kept AFTER INSERT ON events WHEN new.number % 1000 = 0 BEGIN
