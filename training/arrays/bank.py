@@ -8,7 +8,7 @@ from captioner.vocabulary import style_token
 
 from .features import CLIP_FRAMES, Views
 from .pack import Items
-from .recipe import PER_ITEM, Recipe
+from .recipe import MOST_PER_ITEM, Recipe
 
 STILL_SHARE = 0.65  # of the batches of pictures; the rest sees them as moving clips
 LEAST_AGREEMENT = 0.05  # added to a sentence's agreement with its siblings, as a weight
@@ -40,11 +40,11 @@ class Bank:
         starts = np.searchsorted(owners, np.arange(len(items.num_frames)))
         ends = np.searchsorted(owners, np.arange(len(items.num_frames)), "right")
         self.references = [order[a:b] for a, b in zip(starts, ends, strict=True)]
-        most = max(PER_ITEM, *(ends - starts))
+        most = max(MOST_PER_ITEM, *(ends - starts))
         # Each item's sentences; an item with few repeats them until they suffice.
         self.choice = np.full((len(starts), most), -1)
         for row, own in zip(self.choice, self.references, strict=True):
-            times = max(1, -(-PER_ITEM // len(own)))
+            times = max(1, -(-MOST_PER_ITEM // len(own)))
             row[: len(own) * times] = np.tile(own, times)[:most]
         learned = ~items.is_val
         title = items.start_ids[self.choice[:, 0]] == self._style("title")
@@ -75,7 +75,7 @@ class Bank:
 
         `views` `(batch_size, num_frames)` are places in the features, `num_frames` is 1 or
         `CLIP_FRAMES`; `length` `(batch_size,)` frames are real; `sentences` `(batch_size *
-        PER_ITEM,)`; `zeroed` is 0.0 where sentences have no picture, else 1.0.
+        per_item,)`; `zeroed` is 0.0 where sentences have no picture, else 1.0.
         """
         rng = np.random.default_rng(seed)
         pictures, videos = _shuffled(self.pictures, rng), _shuffled(self.videos, rng)
@@ -83,7 +83,7 @@ class Bank:
         while True:
             size, kind = recipe.batch_size, rng.random()
             if kind < recipe.text_share:
-                sentences = rng.choice(self.texts, size * PER_ITEM)
+                sentences = rng.choice(self.texts, size * recipe.per_item)
                 yield np.zeros((size, 1), int), np.ones(size, int), sentences, 0.0
                 continue
             if kind < recipe.text_share + recipe.video_share:
@@ -103,7 +103,7 @@ class Bank:
             if recipe.weigh:
                 keys = keys + log_weights[choice]
             keys[choice < 0] = -np.inf
-            best = np.argpartition(-keys, PER_ITEM - 1, axis=1)[:, :PER_ITEM]
+            best = np.argpartition(-keys, recipe.per_item - 1, axis=1)[:, : recipe.per_item]
             yield views, length, np.take_along_axis(choice, best, 1).reshape(-1), 1.0
 
     def _video_views(self, own, rng):

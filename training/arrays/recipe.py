@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PER_ITEM = 5  # sentences of an item in a batch
+MOST_PER_ITEM = 5  # sentences of an item in a batch
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,8 @@ class Recipe:
     """What is learned from, and how hard.
 
     Attributes:
-        batch_size: items in a batch, each with `PER_ITEM` of its sentences.
+        batch_size: items in a batch.
+        per_item: how many of its sentences each is learned with there, at most `MOST_PER_ITEM`.
         learning_rate: at its peak; see `schedule`.
         weight_decay: of AdamW.
         dropout: share of values dropped.
@@ -26,6 +27,7 @@ class Recipe:
     """
 
     batch_size: int = 256
+    per_item: int = MOST_PER_ITEM
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     dropout: float = 0.3
