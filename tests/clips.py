@@ -82,3 +82,15 @@ def add_exif_orientation(path, orientation):
     data = path.read_bytes()
     marker = b"\xff\xe1" + struct.pack(">H", len(segment) + 2)
     path.write_bytes(data[:2] + marker + segment + data[2:])
+
+
+def write_photograph_clip(path, seconds=4, fps=25):
+    """Writes a clip, 640 x 360, that pans over a photograph of a cup of coffee."""
+    from skimage import data
+
+    photograph = cv2.cvtColor(data.coffee(), cv2.COLOR_RGB2BGR)
+    height, width = photograph.shape[:2]
+    rows = width * 9 // 16
+    tops = np.linspace(0, height - rows, int(seconds * fps)).astype(int)
+    frames = [cv2.resize(photograph[top : top + rows], (640, 360)) for top in tops]
+    write_clip(path, frames, fps)

@@ -22,7 +22,7 @@ ORDER["captioner"] = """
     batch pipeline output sidecars journal
     moments: model folder segments output labeller
     cluster: stores part_files on_ray
-    cli: arguments finding progress caption label info export main __main__ demo
+    cli: arguments finding progress caption label info export main __main__
 """
 ORDER["training"] = """
     options devices work rehearsal metrics judgement objectives optimizer

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 # Nothing big is imported here: a child's peak memory counts what its parent held when it forked.
-DRAW_CLIP = "from captioner.cli import demo; demo.SECONDS = 10; demo.write_demo_clip({!r})"
+DRAW_CLIP = "from tests.clips import write_photograph_clip; write_photograph_clip({!r}, seconds=10)"
 
 
 def run(*arguments):

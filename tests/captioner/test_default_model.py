@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from captioner import Captioner
-from captioner.cli.demo import write_demo_clip
 from captioner.errors import ModelError
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
 from captioner.vocabulary import join
+from tests.clips import write_photograph_clip
 
 
 @pytest.fixture(scope="module", params=["default", "small"])
@@ -34,7 +34,7 @@ def test_folder(name, backbone, data):
 
 
 def test_styles_of_the_default_model(tmp_path):
-    write_demo_clip(tmp_path / "demo.mp4")
+    write_photograph_clip(tmp_path / "demo.mp4")
     decoding = ModelFolder.open().decoding
     texts = set()
     for style in ("video", "coco"):
@@ -46,7 +46,7 @@ def test_styles_of_the_default_model(tmp_path):
 
 
 def test_says_an_english_sentence_of_a_photograph(captioner, tmp_path):
-    write_demo_clip(tmp_path / "demo.mp4")
+    write_photograph_clip(tmp_path / "demo.mp4")
     caption = captioner.caption(tmp_path / "demo.mp4")
     words = caption.text.rstrip(".").split()
     assert len(words) >= 4
@@ -57,7 +57,7 @@ def test_says_an_english_sentence_of_a_photograph(captioner, tmp_path):
 
 
 def test_says_where_each_word_looked(captioner, tmp_path):
-    write_demo_clip(tmp_path / "demo.mp4")
+    write_photograph_clip(tmp_path / "demo.mp4")
     caption = captioner.caption(tmp_path / "demo.mp4")
     best = caption.candidates[0]
     assert caption.text == to_sentence(join(best.words))
