@@ -24,13 +24,13 @@ from captioner.model import CaptionModel
 from captioner.model_folder import BACKBONE_WEIGHTS, SMALL_MODEL, ModelFolder
 from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID
 
-from ..metrics import CiderD
 from ..objectives import caption_loss
 from ..work import Checkpoints, load_arrays
 from .bank import Bank
 from .features import CLIP_FRAMES, VIEWS, Views
 from .pack import Items
 from .recipe import Recipe
+from .validation import Validation
 
 STATE = "state.npz"
 MOST_NORM = 5.0  # of all gradients together
@@ -262,8 +262,10 @@ class Learners:
         """
         ids = {token: i for i, token in enumerate(folder.vocabulary.tokens)}
         rows = [ids.get(token, START_ID) for token in self.bank.items.vocabulary.tokens]
-        begun = []
-        for variable, own in zip(folder.load_model().trainable_variables, self.trainable):
+        known, begun = folder.load_model().trainable_variables, []
+        if len(known) != len(self.trainable):
+            raise ModelError(f"{folder.path}: has other layers; name a model without motion")
+        for variable, own in zip(known, self.trainable, strict=True):
             weights = jnp.asarray(variable.value)
             if variable.path.endswith(("output_bias", "embedding/embeddings")):
                 weights = weights[np.array(rows)]
@@ -294,38 +296,6 @@ def _adamw(
         for w, m, v in zip(weights, first, second)
     ]
     return weights, (first, second)
-
-
-class Validation:
-    """CIDEr-D of greedy captions on what only validates."""
-
-    def __init__(self, bank: Bank):
-        self.bank, self.kinds = bank, {}
-        words = bank.items.token_ids
-        for kind, is_video in (("pictures", False), ("videos", True)):
-            own = np.flatnonzero(bank.items.is_val & (bank.items.is_video == is_video))
-            if len(own):
-                said = [[_bare(words[s]) for s in bank.references[i]] for i in own]
-                self.kinds[kind] = own, CiderD(said)
-
-    def __call__(self, learners: Learners, options=None) -> list[dict]:
-        """For each model: CIDEr-D of each kind, how many sentences differ, and the mean."""
-        options = options or DecodingOptions(beam_size=1, max_length=20, no_repeat_ngram_size=2)
-        rows = [{} for _ in range(learners.count)]
-        for kind, (own, cider) in self.kinds.items():
-            batch_size = 240 if kind == "videos" else 250
-            for row, ids in zip(rows, learners.caption(own, options, min(batch_size, len(own)))):
-                said = [_bare(one) for one in ids]
-                row[kind] = float(cider.score(said).mean())
-                row[f"distinct_{kind}"] = len(set(said))
-        for row in rows:
-            row["mean"] = np.mean([row[kind] for kind in self.kinds])
-        return rows
-
-
-def _bare(ids):
-    """The words of a sentence as a tuple, without END and PAD."""
-    return tuple(int(i) for i in ids if i > 2)
 
 
 def say(*message):
