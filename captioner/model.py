@@ -186,7 +186,7 @@ class CaptionModel(keras.Model):
         attention_weights = ops.reshape(attention_weights, ops.shape(state["attention_weights"]))
         answer = ops.concatenate([query, context], axis=-1)
         spoken, speaker = self.speaker.step(answer, state["speaker"])
-        logits = self._logits(self.output_projection(ops.concatenate([spoken, context], axis=-1)))
+        logits = self.logits(self.output_projection(ops.concatenate([spoken, context], axis=-1)))
         return logits, {
             "reader": reader,
             "speaker": speaker,
@@ -206,7 +206,7 @@ class CaptionModel(keras.Model):
         Returns:
             Logits `(rows, caption_length, vocab_size)`, each before its word is read.
         """
-        return self._logits(self.expect(inputs, training))
+        return self.logits(self.expect(inputs, training))
 
     def expect(self, inputs, training=False):
         """What each next word's embedding is compared with, of given sentences.
@@ -241,7 +241,8 @@ class CaptionModel(keras.Model):
         spoken = self.dropout(spoken, training=training)
         return self.output_projection(ops.concatenate([spoken, context], axis=-1))
 
-    def _logits(self, vectors):
+    def logits(self, vectors):
+        """Those of all words, `(..., vocab_size)`, given vectors of `expect`."""
         scores = ops.matmul(vectors, ops.transpose(self.embedding.embeddings))
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
 

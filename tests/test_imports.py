@@ -25,9 +25,9 @@ ORDER["captioner"] = """
     cli: arguments finding progress caption label info export main __main__
 """
 ORDER["training"] = """
-    options devices work rehearsal metrics judgement objectives optimizer
+    options devices work rehearsal metrics saying judgement objectives optimizer
     data: tables rows label_studio formats manifest reading check store views records
-    trainer transfer evaluate
+    trainer pace transfer teaching comparison evaluate
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate
     report recipe moments.recipe

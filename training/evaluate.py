@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from captioner.pipeline import Captioner
 from captioner.vocabulary import tokenize
@@ -12,8 +11,7 @@ from captioner.vocabulary import tokenize
 from .data.manifest import LabelledClip
 from .data.reading import read_clip, readable
 from .metrics import score
-
-BATCH_SIZE = 32
+from .saying import say
 
 
 def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
@@ -33,18 +31,6 @@ def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
         seen.append(clip)
         features.append(captioner.backbone(frames))
     return seen, features
-
-
-def caption_all(captioner: Captioner, features: list[np.ndarray]) -> list[str]:
-    """The best sentence for each clip's features, in batches of clips of similar length."""
-    order = sorted(range(len(features)), key=lambda clip: len(features[clip]))
-    sentences = [""] * len(features)
-    for start in tqdm(range(0, len(order), BATCH_SIZE), unit="batch", disable=None):
-        batch = order[start : start + BATCH_SIZE]
-        result = captioner.engine([features[clip] for clip in batch], captioner.decoding)
-        for clip, token_ids in zip(batch, result.token_ids[:, 0], strict=True):
-            sentences[clip] = captioner.vocabulary.decode(token_ids)
-    return sentences
 
 
 def evaluate(
@@ -73,7 +59,8 @@ def evaluate(
     labelled = clips
     clips, features = features_of(captioner, labelled)
     references = [clip.captions for clip in clips]
-    sentences = caption_all(captioner, features)
+    said = say(captioner.engine, features, captioner.decoding)
+    sentences = [captioner.vocabulary.decode(token_ids) for token_ids in said]
     scores = score(sentences, references, seed=seed)
     shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))
     others = np.roll(np.arange(len(clips)), shift)

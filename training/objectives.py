@@ -13,7 +13,7 @@ from captioner.model import CaptionModel
 from captioner.vocabulary import END_ID, PAD_ID
 
 from .metrics import CiderD
-from .rehearsal import Rehearsal
+from .rehearsal import Recollection
 
 NEW_WORD_WEIGHT = 5.0  # of a word that the base did not know
 LONGEST_SAMPLE = 20  # words of a sentence drawn in self-critical training
@@ -93,8 +93,7 @@ class Rehearsing(keras.Model):
         learner: the caption model, or what learns for it.
         model: the caption model.
         base: what it was before, with the same words first in its vocabulary.
-        rehearsal: clips.
-        token_ids: what the base says of each, END last, PAD after it, `(num_clips, length)`.
+        known: what the base says of some clips.
         weight: of the second part.
         batch_size: clips drawn in a step.
         seed: of the draws.
@@ -105,8 +104,7 @@ class Rehearsing(keras.Model):
         learner: keras.Model,
         model: CaptionModel,
         base: CaptionModel,
-        rehearsal: Rehearsal,
-        token_ids: np.ndarray,
+        known: Recollection,
         weight: float,
         batch_size: int,
         seed: int,
@@ -115,8 +113,9 @@ class Rehearsing(keras.Model):
         self.learner, self.model = learner, model
         self.weight, self.batch_size = weight, batch_size
         self.seeds = keras.random.SeedGenerator(seed)
-        self._base = lambda inputs: base(inputs)  # a function, so that its weights are not ours
-        arrays = (rehearsal.codes, rehearsal.num_frames, token_ids)
+        self._before = lambda vectors: base.logits(vectors)  # so its weights are not ours
+        rehearsal = known.rehearsal
+        arrays = (rehearsal.codes, rehearsal.num_frames, known.token_ids, known.vectors)
         arrays += (rehearsal.basis.T * rehearsal.step, rehearsal.mean)
         self._rehearsed = tuple(map(ops.convert_to_tensor, arrays))
         self._lowest = rehearsal.lowest
@@ -130,18 +129,23 @@ class Rehearsing(keras.Model):
         return outputs
 
     def _forgotten(self):
-        codes, num_frames, token_ids, basis, mean = self._rehearsed
+        codes, num_frames, token_ids, vectors, basis, mean = self._rehearsed
         drawn = keras.random.randint(
             (self.batch_size,), 0, codes.shape[0], seed=self.seeds, dtype="int32"
         )
         codes = ops.cast(ops.take(codes, drawn, axis=0), basis.dtype)
         token_ids = ops.take(token_ids, drawn, axis=0)
+        longest = token_ids.shape[1]
+        if keras.backend.backend() == "tensorflow":  # elsewhere a graph has fixed shapes
+            longest = ops.max(ops.sum(ops.cast(token_ids != PAD_ID, "int32"), axis=1))
+        token_ids = token_ids[:, :longest]
+        vectors = ops.take(vectors, drawn, axis=0)[:, :longest]
         inputs = {
             "features": ops.maximum(ops.matmul(codes, basis) + mean, self._lowest),
             "sequence_length": ops.take(num_frames, drawn, axis=0),
             "token_ids": token_ids,
         }
-        before = ops.stop_gradient(ops.log_softmax(self._base(inputs)))
+        before = ops.stop_gradient(ops.log_softmax(self._before(vectors)))
         # Without dropout, or it would be told to say what it cannot know.
         after = ops.log_softmax(self.model(inputs))[..., : before.shape[-1]]
         divergence = ops.sum(ops.exp(before) * (before - after), axis=-1)

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from captioner.errors import ModelError
+from captioner.vocabulary import tokenize
 
 REHEARSAL = "rehearsal.npz"  # in a model folder
 NUM_CLIPS, MOST_FRAMES = 1800, 4  # kept of a training; of a clip
@@ -131,6 +132,34 @@ class Rehearsal:
         """Those of a clip, `(num_frames, num_regions, feature_dim)` float32."""
         codes = self.codes[clip, : self.num_frames[clip]].astype(np.float32)
         return np.maximum(codes @ self.basis.T * self.step + self.mean, self.lowest)
+
+
+@dataclass(frozen=True, eq=False)
+class Recollection:
+    """What a base says of clips that it had learned from.
+
+    Attributes:
+        rehearsal: the clips.
+        sentences: of each.
+        token_ids: the same with END, then PAD, `(num_clips, length)` int32.
+        vectors: what the base expects at each of these places (`CaptionModel.expect`), float32
+            `(num_clips, length, embedding_dim)`.
+    """
+
+    rehearsal: Rehearsal
+    sentences: Sequence[str]
+    token_ids: np.ndarray
+    vectors: np.ndarray
+
+    def without(self, words: frozenset[str]) -> "Recollection":
+        """Those clips of which the base says none of some words."""
+        kept = [clip for clip, one in enumerate(self.sentences) if not words & set(tokenize(one))]
+        return Recollection(
+            self.rehearsal.select(kept),
+            [self.sentences[clip] for clip in kept],
+            self.token_ids[kept],
+            self.vectors[kept],
+        )
 
 
 def _real(codes, num_frames) -> np.ndarray:

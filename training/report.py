@@ -14,28 +14,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import jinja2
 import numpy as np
-from tqdm import tqdm
 
-from captioner.config import DecodingOptions, SamplingOptions
+from captioner.config import SamplingOptions
 from captioner.errors import VideoError
-from captioner.model_folder import ModelFolder
-from captioner.vocabulary import SPECIAL_TOKENS, Vocabulary
+from captioner.vocabulary import SPECIAL_TOKENS
 
 from .data.manifest import SPLITS, LabelledClip, Labels
 from .data.reading import read_clip
+from .judgement import Judgement
 from .metrics import Scores, score
 from .moments.timeline import Timeline
 from .work import writing
 
 if TYPE_CHECKING:
-    from captioner.model import CaptionModel
-
-    from .data.records import Batches, Records
+    from .teaching import Teaching  # which needs TensorFlow; a report does not
 
 GROUP_CLIPS = 6  # shown of the best, of the worst, and of those between
 STRIP, STRIP_WIDTH = SamplingOptions(num_frames=4), 240  # of a clip that is shown; pixels
 MOST_TIMELINES, LANE = 12, 20  # shown; height of each of its two, pixels
 MOST_LEFT_OUT = 200  # told one by one
+MOST_PAIRS = 30  # of what two models say, where there is no split val
 CHART = (400, 220)  # width and height of a chart, in units of its text's size / 11
 MARGINS = (44, 10, 12, 30)  # left, right, top, bottom
 
@@ -63,6 +61,7 @@ class Report:
         clips: that it was validated on.
         new: what the model says of these; None without validation.
         old: what the model that it went on from says of them; None without one.
+        judgement: on both, on clips that the new one has not learned from; None likewise.
         timelines: what holds when in videos of the split val, and what a labelling model says.
     """
 
@@ -77,6 +76,7 @@ class Report:
     clips: Sequence[LabelledClip] = ()
     new: Said | None = None
     old: Said | None = None
+    judgement: Judgement | None = None
     timelines: Sequence[Timeline] = ()
 
     def write(self, file: Path):
@@ -94,6 +94,7 @@ class Report:
             seconds=sum(row.get("seconds", 0) for row in self.history),
             command=shlex.join(self.command),
             most_left_out=MOST_LEFT_OUT,
+            most_pairs=MOST_PAIRS,
         )
         partial = file.with_name(f".{file.name}.partial")
         with writing(file):
@@ -135,35 +136,37 @@ class Report:
 
 
 def report_captions(
-    folder: ModelFolder,
-    model: "CaptionModel",
-    base: ModelFolder | None,
+    teaching: "Teaching",
+    judgement: Judgement | None,
     history: Sequence[dict],
     labels: dict[Path, Labels],
-    records: Sequence["Records"],
-    validation: "Batches | None",
     settings: dict[str, dict],
 ):
     """Writes `report.html` into the model folder.
 
     Args:
-        folder: the model folder.
-        model: what has learned.
-        base: what it went on from.
+        teaching: what was done.
+        judgement: on its model and the base; None without a base.
         history: as `training.trainer.train` returns it.
         labels: by their files.
-        records: all that were used.
-        validation: `Batches` of the split val.
         settings: of the training, by topic.
 
     Raises:
         DatasetError: the file cannot be written.
     """
+    folder, base, validation = teaching.folder, teaching.base, teaching.validation
     new = old = None
     if validation is not None:
-        new = caption_batches(model, folder.vocabulary, folder.decoding, validation)
-        if base is not None:
-            old = caption_batches(base.load_model(), base.vocabulary, base.decoding, validation)
+        references = [clip.captions for clip in validation.clips]
+        if judgement is not None:
+            old, new = (
+                Said(said, score(said, references))
+                for said in ([pair[one] for pair in judgement.pairs] for one in ("old", "new"))
+            )
+        else:
+            said = teaching.caption(teaching.features(validation))
+            new = Said(said, score(said, references))
+    records = [*teaching.records, *[validation] * (validation is not None)]
     clips = [clip for one in labels.values() for clip in one.clips]
     splits = Counter(clip.split for clip in clips)
     counts = {f"clips of the split {split}": splits[split] for split in SPLITS}
@@ -171,7 +174,7 @@ def report_captions(
     counts["sentences"] = sum(len(clip.captions) for clip in clips)
     counts["words it can say"] = len(folder.vocabulary) - len(SPECIAL_TOKENS)
     if base is not None:
-        counts["of these new"] = len(folder.vocabulary) - len(base.vocabulary)
+        counts["of these new"] = len(folder.vocabulary) - len(base.folder.vocabulary)
     problems = [(file, problem) for file, one in labels.items() for problem in one.problems]
     unreadable = [pair for one in records for pair in one.unreadable]
     report = Report(
@@ -193,22 +196,9 @@ def report_captions(
         clips=validation.clips if validation is not None else (),
         new=new,
         old=old,
+        judgement=judgement,
     )
     report.write(folder.path / "report.html")
-
-
-def then_rewarded(history: Sequence[dict], rounds: Sequence[dict]) -> list[dict]:
-    """The history of a training and of the self-critical one after it, as one.
-
-    The loss of the second is minus the mean CIDEr of the sentences it drew, their `reward`.
-    """
-    done = history[-1]["epoch"]
-    rewarded = [
-        {k: v for k, v in row.items() if k != "loss"}
-        | {"epoch": done + row["epoch"], "reward": -row["loss"]}
-        for row in rounds
-    ]
-    return [*history, *rewarded]
 
 
 def _kept(history: Sequence[dict]) -> int:
@@ -218,22 +208,6 @@ def _kept(history: Sequence[dict]) -> int:
     if "val_cider" not in rounds[0]:
         return rounds[-1]["epoch"]
     return max(rounds, key=lambda row: (row["val_cider"], -row.get("val_loss", 0.0)))["epoch"]
-
-
-def caption_batches(
-    model: "CaptionModel", vocabulary: Vocabulary, decoding: DecodingOptions, batches: "Batches"
-) -> Said:
-    """Captions the clips of batches that are not shuffled, and scores what is said."""
-    from captioner.engines.keras_engine import KerasEngine
-
-    engine, sentences = KerasEngine(model), [""] * len(batches.clips)
-    for inputs, _ in tqdm(batches.read(), total=len(batches), unit="batch", disable=None):
-        lengths = inputs["sequence_length"].numpy()
-        features = [row[:n] for row, n in zip(inputs["features"].numpy(), lengths)]
-        found = engine(features, decoding).token_ids[:, 0]
-        for clip, token_ids in zip(inputs["clip"].numpy().tolist(), found, strict=True):
-            sentences[clip] = vocabulary.decode(token_ids)
-    return Said(sentences, score(sentences, [clip.captions for clip in batches.clips]))
 
 
 def _template() -> jinja2.Template:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -88,50 +88,101 @@ def train(
         A dict a round: `epoch`, the passes done; `loss` and, with validation, `val_loss` and
         `val_cider`; `seconds` that it took.
     """
-    passes = max(1, ROUND_STEPS // len(batches))
-    rounds = -(-options.epochs // passes)
-    options = replace(options, epochs=rounds * passes)
-    steps = options.epochs * len(batches)
-    optimizer = adamw(
-        steps, options.learning_rate, options.weight_decay, clipnorm=5.0, averaged=True
-    )
-    learner = model
-    if options.samples:
-        references = [list(map(batches.vocabulary.encode, clip.captions)) for clip in batches.clips]
-        learner = SelfCritical(model, references, options.samples, options.seed)
-    elif options.scheduled_sampling:
+    return Course(model, batches, options, rehearse).run(batches, validation, folder)
 
-        def grown():
-            return ops.minimum(ops.cast(optimizer.iterations, "float32") / steps, 1.0)
 
-        learner = ScheduledSampling(model, options.scheduled_sampling, grown, options.seed)
-    if rehearse:
-        learner = rehearse(learner)
-    # All is built; given several devices, Keras would take a batch from the data to build it by.
-    learner._distribute_strategy = None
-    loss = caption_loss(options.label_smoothing, options.num_known)
-    # XLA made every training step slower on a CPU.
-    learner.compile(optimizer, loss=loss, jit_compile=False)
-    optimizer.build(learner.trainable_variables)
-    # All that steps change: weights, random seeds, the optimizer's moments and averages.
-    variables = [*learner.variables, *optimizer.variables]
-    progress = Progress(folder, model, variables, "val_cider")
-    done = progress.resume()
-    if done < rounds and not progress.is_over(options.patience):
-        callbacks = [_Rounds(progress, batches, passes, validation, options)]
-        if find_spec("tensorboard"):
-            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
-        learner.fit(
-            batches.read(done * passes * len(batches), steps),
-            initial_epoch=done,
-            epochs=rounds,
-            steps_per_epoch=passes * len(batches),
-            shuffle=False,  # the batches come shuffled
-            verbose=0,
-            callbacks=callbacks,
+class Course:
+    """A training that can be run again, on other clips, from other weights of the same model.
+
+    Its step is compiled once, which takes as long as dozens of steps do.
+
+    Attributes:
+        model: what learns.
+        steps: of each run.
+    """
+
+    def __init__(self, model, batches, options, rehearse=None):
+        """As `train`; only their number and, with `options.samples`, the clips matter of
+        `batches`."""
+        self.model, self._passes = model, max(1, ROUND_STEPS // len(batches))
+        self._rounds = -(-options.epochs // self._passes)
+        self._options = options = replace(options, epochs=self._rounds * self._passes)
+        self.steps = options.epochs * len(batches)
+        self._optimizer = optimizer = adamw(
+            self.steps, options.learning_rate, options.weight_decay, clipnorm=5.0, averaged=True
         )
-    progress.finish()
-    return progress.history
+        learner = model
+        if options.samples:
+            said = [list(map(batches.vocabulary.encode, clip.captions)) for clip in batches.clips]
+            learner = SelfCritical(model, said, options.samples, options.seed)
+        elif options.scheduled_sampling:
+
+            def grown():
+                return ops.minimum(ops.cast(optimizer.iterations, "float32") / self.steps, 1.0)
+
+            learner = ScheduledSampling(model, options.scheduled_sampling, grown, options.seed)
+        if rehearse:
+            learner = rehearse(learner)
+        # All is built; given several devices, Keras would take a batch from the data to build it
+        # by.
+        learner._distribute_strategy = None
+        loss = caption_loss(options.label_smoothing, options.num_known)
+        # XLA made every training step slower on a CPU.
+        learner.compile(optimizer, loss=loss, jit_compile=False)
+        optimizer.build(learner.trainable_variables)
+        self._learner = learner
+        # All that steps change: weights, random seeds, the optimizer's moments and averages.
+        self._variables = [*learner.variables, *optimizer.variables]
+        weights = {id(weight) for weight in model.weights}
+        self._others = [one for one in self._variables if id(one) not in weights]
+        self._begin = [ops.convert_to_numpy(one) for one in self._others]
+
+    def run(self, batches: "Batches", validation, folder) -> list[dict]:
+        """Trains the model from the weights that it has now, as `train` does.
+
+        Raises:
+            ValueError: `batches` are another number than those that the course was made for.
+        """
+        if len(batches) * self._options.epochs != self.steps:
+            raise ValueError(
+                f"expected a training of {self.steps} steps, received: {len(batches)=}"
+            )
+        for variable, value in zip(self._others, self._begin, strict=True):
+            variable.assign(value)
+        progress = Progress(folder, self.model, self._variables, "val_cider")
+        done = progress.resume()
+        if done < self._rounds and not progress.is_over(self._options.patience):
+            callbacks = [_Rounds(progress, batches, self._passes, validation, self._options)]
+            if find_spec("tensorboard"):
+                # A graph takes long to write, and all steps after it twice as long.
+                callbacks.append(
+                    keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
+                )
+            self._learner.fit(
+                batches.read(done * self._passes * len(batches), self.steps),
+                initial_epoch=done,
+                epochs=self._rounds,
+                steps_per_epoch=self._passes * len(batches),
+                shuffle=False,  # the batches come shuffled
+                verbose=0,
+                callbacks=callbacks,
+            )
+        progress.finish()
+        return progress.history
+
+
+def then_rewarded(history: Sequence[dict], rounds: Sequence[dict]) -> list[dict]:
+    """The history of a training and of the self-critical one after it, as one.
+
+    The loss of the second is minus the mean CIDEr of the sentences it drew, their `reward`.
+    """
+    done = history[-1]["epoch"]
+    rewarded = [
+        {k: v for k, v in row.items() if k != "loss"}
+        | {"epoch": done + row["epoch"], "reward": -row["loss"]}
+        for row in rounds
+    ]
+    return [*history, *rewarded]
 
 
 class _Rounds(keras.callbacks.Callback):

@@ -2,24 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import keras
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from captioner.config import DecodingOptions
 from captioner.engines.keras_engine import KerasEngine, pad
 from captioner.model import CaptionModel
+from captioner.model_folder import ModelFolder
 from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
 
 from .data.records import Batches
 from .judgement import FUNCTION_WORDS
-from .rehearsal import Rehearsal
+from .rehearsal import Recollection, Rehearsal
+from .saying import say
 
-GROUP = 100  # clips that are captioned at once
+GROUP = 64  # clips that are read at once
 # A new word's log-probability at the start, where it is said and where it is not; how far the fit
 # is drawn to 0; places it is fitted on; its mean probability where it is not said, at most, for
 # each clip that has it.
@@ -82,53 +83,58 @@ def transfer(base: CaptionModel, model: CaptionModel, seed: int):
         new.assign(values)
 
 
-@dataclass(frozen=True, eq=False)
-class Recollection:
-    """What a base says of clips that it had learned from.
+class Base:
+    """A trained model that others go on from.
 
     Attributes:
-        rehearsal: the clips.
-        sentences: of each.
-        token_ids: the same with END, then PAD, `(num_clips, length)` int32.
+        folder: its model folder.
+        model: the model.
     """
 
-    rehearsal: Rehearsal
-    sentences: Sequence[str]
-    token_ids: np.ndarray
+    def __init__(self, folder: ModelFolder):
+        self.folder, self.model = folder, folder.load_model()
+        self._engine = KerasEngine(self.model)
+        self._expect = self.model.expect
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
 
-    def without(self, words: frozenset[str]) -> "Recollection":
-        """Those clips of which the base says none of some words."""
-        kept = [clip for clip, one in enumerate(self.sentences) if not words & set(tokenize(one))]
-        return Recollection(
-            self.rehearsal.select(kept), [self.sentences[i] for i in kept], self.token_ids[kept]
-        )
+            self._expect = tf.function(self._expect, reduce_retracing=True)
+
+    @property
+    def greedily(self) -> DecodingOptions:
+        """Its search, but for the beam."""
+        return replace(self.folder.decoding, beam_size=1)
+
+    def caption(
+        self, features: Sequence[np.ndarray], options: DecodingOptions | None = None
+    ) -> list[str]:
+        """What it says of clips' features, as people read it; by default as it is used."""
+        said = say(self._engine, features, options or self.folder.decoding)
+        return [self.folder.vocabulary.decode(token_ids) for token_ids in said]
+
+    def expect(self, features, sequence_length, token_ids) -> np.ndarray:
+        """As `CaptionModel.expect`; words that it does not know are unknown to it."""
+        known = np.where(token_ids < self.model.config.vocab_size, token_ids, UNKNOWN_ID)
+        inputs = {"features": features, "sequence_length": sequence_length, "token_ids": known}
+        inputs = {name: ops.convert_to_tensor(values) for name, values in inputs.items()}
+        return ops.convert_to_numpy(self._expect(inputs)).astype(np.float32)
 
 
-def recall(
-    engine: KerasEngine, vocabulary: Vocabulary, rehearsal: Rehearsal, options: DecodingOptions
-) -> Recollection:
+def recall(base: Base, rehearsal: Rehearsal) -> Recollection:
     """Has a base caption the clips that travel with it."""
     features = [rehearsal.features(clip) for clip in range(len(rehearsal))]
-    sentences = caption_features(engine, vocabulary, features, options)
-    token_ids = [vocabulary.encode(sentence) for sentence in sentences]
-    padded = np.full((len(token_ids), max(map(len, token_ids))), PAD_ID, np.int32)
-    for row, ids in zip(padded, token_ids):
+    sentences = base.caption(features, base.greedily)
+    encoded = [base.folder.vocabulary.encode(sentence) for sentence in sentences]
+    token_ids = np.full((len(encoded), max(map(len, encoded))), PAD_ID, np.int32)
+    for row, ids in zip(token_ids, encoded):
         row[: len(ids)] = ids
-    return Recollection(rehearsal, sentences, padded)
-
-
-def caption_features(
-    engine: KerasEngine,
-    vocabulary: Vocabulary,
-    features: Sequence[np.ndarray],
-    options: DecodingOptions,
-) -> list[str]:
-    """The best sentence for each clip's features, as its words with spaces between."""
-    sentences = []
-    for start in tqdm(range(0, len(features), GROUP), "captioning", disable=None, leave=False):
-        found = engine(features[start : start + GROUP], options).token_ids[:, 0]
-        sentences += [" ".join(vocabulary.words(row)) for row in found]
-    return sentences
+    vectors = np.zeros((*token_ids.shape, base.model.config.embedding_dim), np.float32)
+    num_frames = rehearsal.num_frames
+    for start in range(0, len(rehearsal), GROUP):
+        clips = np.argsort(num_frames, kind="stable")[start : start + GROUP]
+        batch = np.stack([pad(features[clip], num_frames[clips].max()) for clip in clips])
+        vectors[clips] = base.expect(batch, num_frames[clips], token_ids[clips])
+    return Recollection(rehearsal, sentences, token_ids, vectors)
 
 
 def contradicted(
@@ -164,9 +170,9 @@ def contradicted(
 
 def imprint(
     model: CaptionModel,
-    base: CaptionModel,
+    base: Base,
     batches: Batches,
-    recollection: Recollection | None,
+    known: Recollection | None,
     seed: int,
 ):
     """Gives new words embeddings with which they are said where they were said, and not elsewhere.
@@ -180,10 +186,10 @@ def imprint(
         model: has the weights of `base` and more words.
         base: what it went on from.
         batches: the corrections.
-        recollection: what `base` says of other clips.
+        known: what `base` says of other clips.
         seed: of the places drawn.
     """
-    num_old, num_words = base.config.vocab_size, model.config.vocab_size
+    num_old, num_words = base.model.config.vocab_size, model.config.vocab_size
     if num_old == num_words:
         return
     vectors, levels, words = [], [], []
@@ -192,14 +198,7 @@ def imprint(
         for clip in batches.clips
     ]
 
-    def add(features, sequence_length, token_ids):
-        known = np.where(token_ids < num_old, token_ids, UNKNOWN_ID)
-        inputs = {
-            "features": features,
-            "sequence_length": sequence_length,
-            "token_ids": known,
-        }
-        expected = ops.convert_to_numpy(base.expect(inputs))
+    def add(expected, token_ids):
         real = token_ids != PAD_ID
         vectors.append(expected[real])
         words.append(token_ids[real])
@@ -210,27 +209,25 @@ def imprint(
     embeddings = ops.convert_to_numpy(model.embedding.embeddings).copy()
     biases = ops.convert_to_numpy(model.output_bias).copy()
     for inputs, token_ids in batches.read():
-        add(inputs["features"], inputs["sequence_length"], token_ids.numpy())
-    rng = np.random.default_rng(seed)
-    if recollection is not None:
-        rehearsal, length = recollection.rehearsal, recollection.token_ids.shape[1]
-        drawn = rng.permutation(len(rehearsal))[: MOST_PLACES // length]
-        for start in range(0, len(drawn), GROUP):
-            clips = drawn[start : start + GROUP]
-            num_frames = rehearsal.num_frames[clips]
-            features = [pad(rehearsal.features(clip), num_frames.max()) for clip in clips]
-            add(np.stack(features), num_frames, recollection.token_ids[clips])
+        token_ids = token_ids.numpy()
+        features, lengths = (inputs[name].numpy() for name in ("features", "sequence_length"))
+        add(base.expect(features, lengths, token_ids), token_ids)
+    if known is not None:
+        clips = np.random.default_rng(seed).permutation(len(known.token_ids))
+        clips = clips[: MOST_PLACES // known.token_ids.shape[1]]
+        add(known.vectors[clips], known.token_ids[clips])
     vectors, levels, words = map(np.concatenate, (vectors, levels, words))
     vectors = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)
+    products, ridge = vectors.T @ vectors, np.eye(vectors.shape[1])
+    ridge[-1, -1] = 0
     for word in np.intersect1d(words, np.arange(num_old, num_words)):
         own = words == word
         goals = levels + np.where(own, SAID, UNSAID)
         weights = np.where(own, 0.5 / own.sum(), 0.5 / max(1, (~own).sum()))  # as much each
-        weighted = vectors * weights[:, None]
-        products = weighted.T @ vectors
-        ridge = RIDGE * np.trace(products[:-1, :-1]) / (len(products) - 1) * np.eye(len(products))
-        ridge[-1, -1] = 0
-        fitted = np.linalg.solve(products + ridge, weighted.T @ goals)
+        of_own = vectors[own].T @ vectors[own]
+        matrix = weights[own][0] * of_own + weights[~own].max(initial=0) * (products - of_own)
+        matrix += RIDGE * np.trace(matrix[:-1, :-1]) / (len(matrix) - 1) * ridge
+        fitted = np.linalg.solve(matrix, vectors.T @ (weights * goals))
         said = float(np.exp((vectors @ fitted - levels)[~own].clip(max=0)).mean())
         most = MOST_UNSAID * sum(word in clip for clip in of_clips)
         fitted[-1] -= max(0.0, np.log(said / most))

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from captioner.config import ModelConfig
+from captioner.engines.keras_engine import pad
 from captioner.errors import ModelError
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 from training.objectives import Rehearsing, caption_loss
-from training.rehearsal import MOST_FRAMES, REHEARSAL, Rehearsal
-from training.transfer import Recollection, contradicted
+from training.rehearsal import MOST_FRAMES, REHEARSAL, Recollection, Rehearsal
+from training.transfer import contradicted
 
 CONFIG = ModelConfig(9, feature_dim=6, num_regions=4, units=8, embedding_dim=5, dropout=0.0)
 
@@ -71,7 +72,12 @@ def test_what_is_rehearsed_holds_a_model_to_its_base(features):
         new.assign(np.pad(old, padding, constant_values=-30.0 if len(old.shape) == 1 else 0.0))
     rehearsal = Rehearsal.build(features)
     token_ids = np.tile(np.array([5, 6, 2, 0], np.int32), (len(features), 1))
-    learner = Rehearsing(model, model, base, rehearsal, token_ids, 10.0, batch_size=8, seed=1)
+    counts = rehearsal.num_frames
+    features = [pad(rehearsal.features(clip), counts.max()) for clip in range(len(counts))]
+    said = {"features": np.stack(features), "sequence_length": counts, "token_ids": token_ids}
+    vectors = keras.ops.convert_to_numpy(base.expect(said))
+    known = Recollection(rehearsal, ["a"] * len(counts), token_ids, vectors)
+    learner = Rehearsing(model, model, base, known, 10.0, batch_size=8, seed=1)
     assert len(learner.trainable_variables) == len(model.trainable_variables)
     inputs = {
         "features": features[0].astype(np.float32)[None],
@@ -101,7 +107,7 @@ def test_a_word_in_whose_place_a_new_one_comes_is_not_rehearsed(features):
     base = Vocabulary.build(["a dog runs on grass", "two men eat", "a man eats bread"])
     others = ["a dog runs", "a man eats", "two men eat", "a man runs", "two men", "men eat bread"]
     ids = np.zeros((6, 4), np.int32)
-    known = Recollection(Rehearsal.build(features[:6]), others, ids)
+    known = Recollection(Rehearsal.build(features[:6]), others, ids, np.zeros((6, 4, 3)))
     said = ["a dog runs", "a dog runs on grass", "a dog eats", "a man eats"]
     corrections = ["Rex runs", "Rex runs on grass", "Rex eats with another dog", "a man eats cake"]
     assert contradicted(said, corrections, base, known) == set()  # two of three are too few
@@ -109,5 +115,5 @@ def test_a_word_in_whose_place_a_new_one_comes_is_not_rehearsed(features):
     assert contradicted(said, corrections, base, known) == {"dog"}
     left = known.without(frozenset({"dog"}))
     assert left.sentences == others[1:]
-    assert len(left.rehearsal) == len(left.token_ids) == 5
+    assert len(left.rehearsal) == len(left.token_ids) == len(left.vectors) == 5
     assert contradicted(["two men eat"] * 3, ["twins eat"] * 3, base, known) == set()  # said often

@@ -10,10 +10,12 @@ import pytest
 from captioner.errors import DatasetError
 from tests.conftest import draw_shape_clip
 from training.data.manifest import LabelledClip
+from training.judgement import judge
 from training.metrics import score
 from training.moments.labels import Moment
 from training.moments.timeline import Timeline
-from training.report import Report, Said, then_rewarded
+from training.report import Report, Said
+from training.trainer import then_rewarded
 
 HISTORY = [
     {"epoch": 2, "loss": 4.0, "val_loss": 4.5, "val_cider": 0.25, "seconds": 60.0},
@@ -99,6 +101,21 @@ def test_clips_are_the_best_the_worst_and_some_between(report, page):
     text = " ".join(re.sub(r"<[^>]+>", " ", first).split())
     words = f"old model a ball {report.old.scores.clips['cider'][0]:.2f} new model A red ball"
     assert words in text
+
+
+def test_page_shows_the_judgement_where_there_is_no_split_val(report, tmp_path):
+    pairs = [
+        {"wanted": [f"a {what} in the snow"], "old": "a <b>man</b>", "new": f"a {what}"}
+        for what in ("dog", "cat", "newt")
+    ]
+    judgement = judge(pairs, ["a dog"], (["a man"] * 4, ["a man"] * 3 + ["a cat"]))
+    replace(report, clips=(), new=None, old=None, judgement=judgement).write(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert judgement.describe().replace("&", "&amp;") in text
+    assert "Of 4 clips that the old model had learned from, both say the same of 75 %" in text
+    assert text.count("old model a &lt;b&gt;man&lt;/b&gt; new model a") == 3
+    assert "nothing tells how good" not in text
 
 
 def test_page_is_self_contained_and_runs_nothing(page):

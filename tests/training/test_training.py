@@ -29,7 +29,8 @@ from training.objectives import ScheduledSampling, SelfCritical, caption_loss
 from training.options import CaptionTraining, Source
 from training.recipe import train_captioner
 from training.rehearsal import Rehearsal
-from training.transfer import grow_vocabulary, imprint, permit_repetition, transfer
+from training.trainer import Course, TrainingOptions
+from training.transfer import Base, grow_vocabulary, imprint, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -250,6 +251,26 @@ def test_killed_and_resumed_equals_uninterrupted(labelled_clips, tiny_cnn, tmp_p
     ).read_text()
 
 
+def test_a_course_that_is_run_again_ends_the_same(labelled_clips, tiny_model, tmp_path):
+    base, captioner = ModelFolder.open(tiny_model), Captioner.load(tiny_model)
+    clips = read_labels(labelled_clips, "train")
+    records = write_records(clips, captioner.backbone, base.sampling, tmp_path / "features")
+    batches = read_records(records, base.vocabulary, 2, seed=1)
+    model = base.load_model()
+    course = Course(model, batches, TrainingOptions(epochs=2, learning_rate=1e-2))
+    begin, ends = model.get_weights(), []
+    for number in range(2):
+        model.set_weights(begin)
+        [row] = course.run(batches, None, tmp_path / f"state-{number}")
+        ends.append(model.get_weights())
+    assert np.isfinite(row["loss"])
+    for first, second in zip(*ends, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert any(np.abs(one - other).max() > 0 for one, other in zip(begin, ends[0], strict=True))
+    with pytest.raises(ValueError, match="expected a training of"):
+        course.run(read_records(records, base.vocabulary, 1, seed=1), None, tmp_path / "other")
+
+
 def test_retrained_on_a_base_learns_new_words(
     labelled_clips, tiny_model, tmp_path, capsys, monkeypatch
 ):
@@ -329,9 +350,9 @@ def test_new_words_begin_where_they_were_said(labelled_clips, tiny_model, tmp_pa
     records = write_records(clips, captioner.backbone, base.sampling, tmp_path / "features")
     vocabulary = grow_vocabulary(base.vocabulary, said)
     batches = read_records(records, vocabulary, 4)
-    old = base.load_model()
+    old = Base(base)
     model = CaptionModel(replace(base.model, vocab_size=len(vocabulary)))
-    transfer(old, model, 1)
+    transfer(old.model, model, 1)
     [(inputs, token_ids)] = batches.read()
     zorb = vocabulary.encode("zorb")[0]
     place = token_ids.numpy() == zorb

@@ -165,6 +165,7 @@ def read_records(
     batch_size: int,
     seed: int | None = None,
     shares: Sequence[float] | None = None,
+    num_records: int | None = None,
 ) -> "Batches":
     """Reads records as batches for `CaptionModel`, each clip with one of its captions.
 
@@ -178,6 +179,8 @@ def read_records(
         shares: how much of a pass comes from each source, 1 together. A pass is as long as all
             sources are; of a source that has more records than its part a sample is drawn in each
             pass, and one that has fewer is gone through more often. None: each record once.
+        num_records: in a pass, where it should be longer or shorter than all sources are; without
+            `shares` each source then keeps the part that it has of them.
     """
     sources = [records] if isinstance(records, Records) else list(records)
     counts = [len(source.places) for source in sources]
@@ -186,7 +189,13 @@ def read_records(
             raise ValueError(f"expected a share of each source, 1 together, received: {shares=}")
         if seed is None:
             raise ValueError("expected a seed where sources have shares, received: seed=None")
-        counts = [max(1, round(sum(counts) * share)) for share in shares]
+    elif num_records is not None:
+        if seed is None:
+            raise ValueError(f"expected a seed for a pass of another length, received: {seed=}")
+        shares = [count / sum(counts) for count in counts]
+    if shares is not None:
+        total = num_records or sum(counts)
+        counts = [max(1, round(total * share)) for share in shares]
     if len({source.feature_shape for source in sources}) > 1:
         shapes = [source.feature_shape for source in sources]
         raise ValueError(f"expected features of one backbone, received: {shapes}")

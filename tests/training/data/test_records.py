@@ -227,6 +227,20 @@ def test_each_source_has_its_share_of_a_pass(records, vocabulary):
         read_records([few, records], vocabulary, 4, shares=(0.7, 0.3))
 
 
+def test_a_pass_may_be_longer_than_the_records(records, vocabulary):
+    few, size = records.select([0, 1], views=False), 7
+    batches = read_records(few, vocabulary, 3, seed=1, num_records=size)
+    read = _batches(batches, len(batches), 2 * len(batches))
+    clips = [clip for inputs, _ in read for clip in inputs["clip"].tolist()]
+    assert sorted(np.bincount(clips)) == [3, 4]
+    shared = read_records([few, records], vocabulary, 3, 1, (0.5, 0.5), 2 * size)
+    read = _batches(shared, 0, len(shared))
+    clips = np.concatenate([inputs["clip"] for inputs, _ in read])
+    assert (clips < len(few.clips)).sum() == (clips >= len(few.clips)).sum() == size
+    with pytest.raises(ValueError, match="expected a seed"):
+        read_records(few, vocabulary, 3, num_records=size)
+
+
 def test_long_captions_are_cut(records):
     long = replace(records.clips[0], captions=("word " * 20_000,))
     cut = replace(records, clips=[long], places=records.places[:1])

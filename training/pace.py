@@ -1,0 +1,63 @@
+"""How hard and how long to train, by how much there is to learn from."""
+
+from dataclasses import dataclass
+
+from .options import CaptionTraining
+from .trainer import ROUND_STEPS
+
+EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE = 10, 300, 64, 1e-3  # by default, without a base
+# Of a training that goes on from a base. So many clips count as much as all that the base knows:
+KNOWN_CLIPS = 1200
+FEW = 20  # clips; up to so many the rate, the steps and the batches are the smallest
+FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2e-4, 60, 16, 1500
+MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
+MOST_VIEWS = 8
+MOST_FEW = 100  # clips; up to so many a pass is as long as is good for them
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard and how long to train.
+
+    Attributes:
+        views: further ones of each clip.
+        batch_size: clips in a batch.
+        learning_rate: at its peak.
+        steps: of the whole training, at least, where its passes were not told.
+        passes: over all clips, at least, likewise.
+        pass_steps: of a pass; None: those that all clips make.
+        known: how much what the base knows counts against the clips, which count 1.
+    """
+
+    views: int
+    batch_size: int
+    learning_rate: float
+    steps: int
+    passes: int
+    pass_steps: int | None
+    known: float
+
+    @classmethod
+    def choose(cls, options: CaptionTraining, num_clips: int) -> "Pace":
+        """What follows from the number of clips, where it was not told."""
+        views, batch_size, rate, steps, passes = 0, BATCH_SIZE, LEARNING_RATE, FEWEST_STEPS, EPOCHS
+        pass_steps = None
+        if options.has_base:
+            views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
+            more = max(1.0, num_clips / FEW)
+            rate = min(FEW_RATE * more**0.7, LEARNING_RATE)
+            steps, passes = min(int(FEW_STEPS * more), MOST_STEPS), 1
+            batch_size = BATCH_SIZE // 2
+            if num_clips <= MOST_FEW:
+                batch_size = FEW_BATCH
+                # The same for parts of the clips, so that they share a compiled step.
+                pass_steps = None if options.epochs else round(steps / max(1, steps // ROUND_STEPS))
+        return cls(
+            views if options.views is None else options.views,
+            options.batch_size or batch_size,
+            options.learning_rate or rate,
+            steps,
+            passes,
+            pass_steps,
+            max(1.0, KNOWN_CLIPS / num_clips),
+        )
