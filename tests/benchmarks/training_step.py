@@ -84,8 +84,8 @@ class Reference(CaptionModel):
         start = ops.full_like(token_ids[:, :1], START_ID)
         words = self.embedding(ops.concatenate([start, token_ids[:, :-1]], axis=1))
         states = [*state["reader"], *state["speaker"]]
-        spoken, context = ops.split(self.keras_decoder(words, initial_state=states), 2, axis=-1)
-        return self._logits(spoken, context)
+        spoken = self.keras_decoder(words, initial_state=states)  # and the context
+        return self.logits(self.output_projection(spoken))
 
 
 def _is_used(variable, model):
