@@ -73,8 +73,12 @@ def comparison(found: dict) -> dict:
     return {"pairs": pairs, "others": sorted(others, key=lambda pair: pair["old"] == pair["new"])}
 
 
+# Words that nearly every sentence has: to share them is no merit.
+_UNTELLING = set("a an the is are of in on at to with and for from by his her its".split())
+
+
 def _marked(pair):
-    wanted = set(re.findall(r"\w+", pair["wanted"].lower()))
+    wanted = set(re.findall(r"\w+", pair["wanted"].lower())) - _UNTELLING
     marked = {
         who: Markup("").join(
             Markup("<mark>{}</mark>").format(piece) if piece.lower() in wanted else escape(piece)

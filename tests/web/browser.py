@@ -17,26 +17,27 @@ AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @cache
-def _find_chromium():
-    """Where Chromium and its driver are; Debian's are installed if we may."""
-    names = ("chromium", "chromedriver")
-    reason = "no Chromium here: apt-get install chromium chromium-driver"
-    if not all(map(shutil.which, names)) and shutil.which("apt-get") and os.geteuid() == 0:
+def find_programs(names, packages):
+    """Where programs are, or why they are not; Debian's `packages` are installed if we may."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    reason = f"not here: {' '.join(names)}; apt-get install {packages}"
+    missing = not all(shutil.which(name, path=path) for name in names)
+    if missing and shutil.which("apt-get") and os.geteuid() == 0:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update", "install --no-install-recommends chromium chromium-driver"):
+        for command in ("update", f"install --no-install-recommends {packages}"):
             done = subprocess.run(
                 ["apt-get", "-qq", "-y", *command.split()],
                 capture_output=True, text=True, timeout=600, env=environment,
             )  # fmt: skip
             if done.returncode:
                 reason = f"{reason}, which failed: {done.stderr.strip()[-300:]}"
-    found = tuple(map(shutil.which, names))
+    found = tuple(shutil.which(name, path=path) for name in names)
     return found if all(found) else reason
 
 
 def chromium(width=1280, height=900):
     """A headless Chromium; skips the test where there is none."""
-    found = _find_chromium()
+    found = find_programs(("chromium", "chromedriver"), "chromium chromium-driver")
     if isinstance(found, str):
         pytest.skip(found)
     binary, driver = found

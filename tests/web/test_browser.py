@@ -269,6 +269,13 @@ def test_no_fault_on_the_other_pages(person):
     person.go("/teaching")
     person.see("h2", "Correct a few sentences first")
     assert person.faults() == []
+    metrics = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    person.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for path in ("/api", "/nothing/here", "/teaching"):
+        person.go(path)
+        assert person.wait("document.documentElement.scrollWidth <= innerWidth")
+    assert person.faults() == []
+    person.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     person.complaints()  # 404, as it should
 
 

@@ -58,6 +58,10 @@ def test_taught_judged_and_discarded(person, add, api, clips):
     assert other["old"] == other["new"]
     person.see(".pairs td", "The same")
     assert person.faults() == []
+    metrics = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    person.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert person.wait("document.documentElement.scrollWidth <= innerWidth")
+    person.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert [link.text for link in person.all(".ready a[href$='/report']")] == ["Training report"]
 
     # Discarded by the main button, put back, discarded again and deleted for good.

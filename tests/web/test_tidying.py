@@ -6,9 +6,9 @@ from selenium.webdriver.common.keys import Keys
 from .serving import wait
 
 
-@pytest.fixture(params=[1280, 390])
+@pytest.fixture(params=[1280, 320])
 def width(request, person):
-    """Of the screen: a desk's, a phone's."""
+    """Of the screen: a desk's, a small phone's."""
     width = request.param
     metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     person.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -13,7 +13,9 @@ from web.config import WebConfig
 from web.store import database, videos
 from web.watch import Watcher, find_files
 
+from .browser import Person, chromium
 from .conftest import work
+from .serving import serving
 
 
 @pytest.fixture
@@ -182,6 +184,30 @@ def test_three_hundred_at_once(folder, clips, look, client):
     look(is_worked=False)
     assert client.get("/api/v1/videos?state=waiting").json["total"] == 300
     assert "0 of 300 captioned" in _page(client, "/")
+
+
+def test_the_page_follows_a_folder(folder, clips, config):
+    browser = chromium()
+    try:
+        with serving(replace(config, watch_seconds=0.2)) as url:
+            person = Person(browser, url)
+            person.go("/")
+            person.see("#storage", f"Watched: {folder}.")
+            (folder / "red.webm").write_bytes(clips["red"])
+            person.see(".card.done .sentence", "A red ball rolls over the floor.")
+            (folder / "red.webm").rename(folder.parent / "elsewhere.webm")
+            person.see(".card .pill", "File is gone")
+            assert person.faults() == []
+            person.click(".card .sentence")
+            person.see("#heading .notice", "not in its folder any more")
+            (folder.parent / "elsewhere.webm").rename(folder / "ball.webm")
+            person.see("h1", "ball.webm")
+            person.wait("!document.querySelector('#heading .notice')")
+            person.wait("document.querySelector('video').readyState >= 1")
+            assert person.faults() == []
+            browser.get("about:blank")
+    finally:
+        browser.quit()
 
 
 def test_the_folder_has_to_be_there(folder, capsys, monkeypatch):

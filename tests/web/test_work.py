@@ -321,6 +321,15 @@ def test_select_all_means_all(person, api):
     assert api("GET", "/videos")["total"] == others
 
 
+def _drop_folder(person, folder):
+    """As the browser hands it over."""
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        person.browser.execute_cdp_cmd(
+            "Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 150, "data": data}
+        )
+
+
 def test_a_folder_is_dropped_or_chosen(person, api, clip, tmp_path):
     inner = tmp_path / "holiday" / "second day"
     inner.mkdir(parents=True)
@@ -332,17 +341,8 @@ def test_a_folder_is_dropped_or_chosen(person, api, clip, tmp_path):
     person.see(".card.done .name", "b.webm")
     names = [row["name"] for row in api("GET", "/videos")["videos"]]
     assert "notes.txt" not in names
-    # Dropped, as the browser hands it over.
-    data = {
-        "items": [],
-        "files": [str(inner.parent)],
-        "dragOperationsMask": 1,
-    }
     before = api("GET", "/videos")["total"]
-    for kind in ("dragEnter", "dragOver", "drop"):
-        person.browser.execute_cdp_cmd(
-            "Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 150, "data": data}
-        )
+    _drop_folder(person, inner.parent)
     wait(lambda: api("GET", "/videos?state=done")["total"] >= before + 2)
     person.wait("!document.querySelector('#uploads li')")
     assert person.complaints() == []
@@ -439,12 +439,12 @@ def test_stretches_are_corrected_while_they_play(person, add, api, clip):
     assert person.complaints() == []
 
 
-def test_the_whole_queue_and_hundreds_of_files(person, api, clip, tmp_path):
+def test_the_whole_queue_and_hundreds_of_files(person, api, clips, tmp_path):
     _empty(person, api)
     folder = tmp_path / "holiday"
     folder.mkdir()
     for number in range(300):
-        (folder / f"{number}.webm").write_bytes(clip + bytes(number))
+        (folder / f"{number}.webm").write_bytes(clips["red"] + str(number).encode())
     api("POST", "/queue/pause")
     person.go("/")
     person.see("#queue", "What arrives waits.")
@@ -457,8 +457,18 @@ def test_the_whole_queue_and_hundreds_of_files(person, api, clip, tmp_path):
     person.wait("!document.querySelector('#uploads li')")
     wait(lambda: api("GET", "/queue")["open"] == api("GET", "/videos")["total"])
     assert 0 < api("GET", "/queue")["open"] < 300
+
+    # Dropped, they all arrive and are captioned, and the page follows.
+    _empty(person, api)
+    person.go("/")
+    _drop_folder(person, folder)
+    person.see("#queue", "0 of 300 captioned", seconds=120)
+    person.wait("!document.querySelector('#uploads li')")
     person.click("#queue button", "Resume")
-    wait(lambda: api("GET", "/queue")["open"] == 0, 60)
-    person.wait("!document.querySelector('#queue progress')")
+    person.see("#queue .busy", "of 300 captioned")
+    person.wait("!document.querySelector('#queue progress')", seconds=120)
+    person.see("#total", "300 videos")
+    person.wait("document.querySelectorAll('.card.done').length === 24")
+    assert api("GET", "/videos?state=done")["total"] == 300
     assert person.faults() == []
     assert person.complaints() == []

@@ -25,12 +25,14 @@ function update() {
   if (isDeleting) return null;
   if (page.dataset.state === 'uploading') { location.reload(); return null; } // there is a player now
   updating = attempt(async () => {
+    const wasMissing = find('#missing');
     const { swapped, held: left } = await refresh(isHeld);
     held = left.length > 0;
     document.getElementById('news').hidden = !held;
     if (swapped.includes('sentences')) { subtitle(); reopen(); }
     if (swapped.includes('timeline')) lay();
     if (swapped.includes('considered')) begin();
+    if (player && wasMissing && !find('#missing')) tryToPlay(player.src);
     if (isUnplayable) playPreview();
     if (isUnplayable) cannotPlay();
     if (screen?.hidden && !player) showCover();
@@ -192,7 +194,10 @@ function showFrame(time) {
 // A preview that was made meanwhile is played in place of the frames.
 function playPreview() {
   const src = find('#preview [data-src]')?.dataset.src;
-  if (!src || player.src.endsWith(src)) return;
+  if (src && !player.src.endsWith(src)) tryToPlay(src);
+}
+
+function tryToPlay(src) {
   isUnplayable = false;
   player.src = src;
   player.hidden = false;
@@ -204,7 +209,7 @@ function playPreview() {
 function cannotPlay() {
   isUnplayable = true;
   const frame = find('.frame');
-  find('#unplayable').hidden = false;
+  find('#unplayable').hidden = Boolean(find('#missing'));
   find('#instead').hidden = !frame;
   screen.hidden = !frame;
   player.hidden = true;
