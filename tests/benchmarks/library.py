@@ -29,6 +29,7 @@ _PAGES = {
     "video": "/videos/0",
     "correcting": "/videos/0?correct=1",
     "next to correct": "/correct",
+    "next of those found": "/correct?q=dog&state=uncorrected",
     "teaching": "/teaching",
 }
 

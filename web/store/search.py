@@ -82,15 +82,18 @@ def to_correct(db: sqlite3.Connection, search: Search, beside: str = "") -> list
         beside: a video that belongs to them, corrected and found or not.
     """
     where, values = _conditions(db, search)
+    found = db.execute(f"SELECT id FROM library WHERE {where}", values)
+    wanted = {row["id"] for row in found} | {beside}
+    # By itself, so that the index by score serves it and no caption is read.
     rows = db.execute(
         "SELECT videos.id FROM videos JOIN sentences ON sentences.video = videos.id "
-        "AND position = 0 WHERE caption IS NOT NULL AND binned IS NULL AND (videos.id = :beside "
-        f"OR corrected IS NULL AND videos.id IN (SELECT id FROM library WHERE {where})) "
+        "AND position = 0 WHERE caption IS NOT NULL AND binned IS NULL "
+        "AND (corrected IS NULL OR videos.id = ?) "
         "AND NOT EXISTS (SELECT 1 FROM watched WHERE video = videos.id AND missing IS NOT NULL) "
         "ORDER BY json_extract(caption, '$.candidates[0].score'), videos.id",
-        values | {"beside": beside},
+        (beside,),
     )
-    return [row["id"] for row in rows]
+    return [row["id"] for row in rows if row["id"] in wanted]
 
 
 def _conditions(db, search):
