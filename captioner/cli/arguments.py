@@ -4,13 +4,15 @@ import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 from ..cluster.on_ray import OWN
 from ..cluster.part_files import is_parts
-from ..config import DecodingOptions
 from ..terminal import positive
 from ..video.reader import ReadingLimits
 from ..video.segments import SHOTS
+
+T = TypeVar("T")
 
 
 def segments(text):
@@ -38,17 +40,17 @@ def output(text):
     return text if is_parts(text) else Path(text)
 
 
-def flags_of(decoding: DecodingOptions, own: DecodingOptions, segments: float | str | None) -> str:
-    """The flags that sentences depend on, `--beam-size 1 --avoid man`, in an order of their own.
+def flags_of(options: T, own: T, segments: float | str | None = None) -> str:
+    """The flags that results depend on, `--beam-size 1 --avoid man`, in an order of their own.
 
     Args:
-        decoding: how sentences are searched for.
+        options: how sentences are searched for, or moments labelled.
         own: the model's own way, which needs no flag.
         segments: stretches that are captioned too.
     """
     given = []
-    for field in fields(decoding):
-        value = getattr(decoding, field.name)
+    for field in fields(options):
+        value = getattr(options, field.name)
         if value != getattr(own, field.name):
             given.append((field.name, sorted(value) if isinstance(value, tuple) else [value]))
     given.append(("segments", [] if segments is None else [segments]))

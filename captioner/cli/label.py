@@ -13,7 +13,7 @@ from ..config import overridden
 from ..errors import CaptionerError, VideoError
 from ..journal import RowsFile
 from ..moments.folder import LabelFolder
-from ..moments.output import FORMATS, to_text
+from ..moments.output import FORMATS, OtherOptions, to_text, with_options
 from ..sidecars import Sidecars, write_whole
 from ..terminal import (
     ALL_GOOD,
@@ -26,7 +26,7 @@ from ..terminal import (
 )
 from ..video import SUFFIXES
 from ..video.reader import Reader
-from .arguments import add_reading_limits, reading_limits
+from .arguments import add_reading_limits, flags_of, reading_limits
 from .finding import find
 from .progress import tell, tell_kept
 
@@ -68,6 +68,12 @@ def load_labeller(model: str, given: Mapping[str, object]):
     return Labeller.load(folder.path, options)
 
 
+def labelling_flags(model: str, given: Mapping[str, object]) -> str:
+    """Those of the `LabellingOptions` that are given and not the model's own, as flags."""
+    own = LabelFolder.open(model).labelling
+    return flags_of(overridden(own, given), own)
+
+
 def _label(args) -> int:
     form = FORMATS[args.format]
     if args.resume and args.output is None:
@@ -78,16 +84,17 @@ def _label(args) -> int:
             f"--format {args.format} does not tell videos apart, and there are {len(found)}; name "
             "a folder with --output"
         )
+    options = labelling_flags(args.model, vars(args))
     with Reader(reading_limits(args)) as reader:
         reader.start()  # while the model is loading
         label = partial(load_labeller(args.model, vars(args)).label, reader=reader)
         with stop_at_interrupt() as stop:
             found = takewhile(lambda _: not stop.is_set(), _progress(found))
             if args.output is None:
-                failures = _print(found, label, form)
+                failures = _print(found, label, with_options(form, options))
             else:
                 write = _write_table if form.is_table else _write_files
-                failures = write(found, label, form, args.output, args.resume)
+                failures = write(found, label, form, args.output, args.resume, options)
     if stop.is_set():
         again = "; the same command with --resume goes on" if args.output else ""
         print(f"captioner: interrupted{again}", file=sys.stderr)
@@ -136,13 +143,25 @@ def _print(found, label, form) -> int:
     return failures
 
 
-def _write_table(found, label, form, output, resume) -> int:
-    """Writes all to one file, in which a video has all of its rows or none; counts failures."""
-    failures = 0
+def _write_table(found, label, form, output, resume, options) -> int:
+    """Writes all to one file, in which a video has all of its rows or none; counts failures.
+
+    Raises:
+        CaptionerError: it is to be gone on with, and was written with other options.
+    """
+    failures, any_read = 0, form.read_video
+    form = with_options(form, options)
     with RowsFile(output, form.header) as table:
         if not resume:
-            table.restart(form.read_video)
-        done = set(table.resume(form.read_video)) if resume else ()
+            table.restart(any_read)
+        try:
+            done = set(table.resume(form.read_video)) if resume else ()
+        except OtherOptions as err:
+            before, now = (f"with {one}" if one else "plainly" for one in (str(err), options))
+            raise CaptionerError(
+                f"{output}: was labelled {before}, and this run labels {now}; --resume would mix "
+                "them: give the same options, or name another file with -o"
+            ) from err
         for item in found:
             if _name(item) in done:
                 continue
@@ -157,7 +176,7 @@ def _write_table(found, label, form, output, resume) -> int:
     return failures
 
 
-def _write_files(found, label, form, folder, resume) -> int:
+def _write_files(found, label, form, folder, resume, options) -> int:
     """Writes a file a video, each there only when it is whole; counts failures."""
     failures, sidecars = 0, Sidecars(folder, form.suffix)
     for item in found:

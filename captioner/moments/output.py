@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from ..output import VTT_HEADER, is_unicode, to_cue
@@ -42,8 +43,10 @@ def _values(video, segment):
     return video, start, end, segment.label, round(segment.probability, 4), None
 
 
-def _json_row(values) -> str:
+def _json_row(values, options="") -> str:
     row = dict(zip(COLUMNS, values, strict=True))
+    if options:
+        row["options"] = options
     text = json.dumps(row, ensure_ascii=False)
     # A path that is no Unicode can only be told in escapes.
     return (text if is_unicode(text) else json.dumps(row)) + "\n"
@@ -55,11 +58,15 @@ def _csv_row(values) -> str:
     return line.getvalue()
 
 
-def _read_json(row: bytes) -> str:
+def _read_json(row: bytes, options: str | None = None) -> str:
     try:
-        return json.loads(row)["video"]
-    except (KeyError, TypeError) as err:
+        values = json.loads(row)
+        video, made = values["video"], values.get("options") or ""
+    except (KeyError, TypeError, AttributeError) as err:
         raise ValueError(f"expected a row of labels, received: {row!r}") from err
+    if options not in (None, made):
+        raise OtherOptions(made)
+    return video
 
 
 def _read_csv(row: bytes) -> str:
@@ -99,6 +106,21 @@ FORMATS = {
     "vtt": Format(".vtt", VTT_HEADER + "\n", _subtitle("vtt")),
     "audacity": Format(".txt", "", _audacity),
 }
+
+
+class OtherOptions(Exception):
+    """A row was written with other options, which its argument tells."""
+
+
+def with_options(form: Format, options: str) -> Format:
+    """A format whose rows tell the flags that they depend on, and that reads only such rows.
+
+    Rows of JSON do; the other formats have no place for it, and are as they were.
+    """
+    if form is not FORMATS["jsonl"]:
+        return form
+    write, read = partial(_json_row, options=options), partial(_read_json, options=options)
+    return _table(form.suffix, form.header, write, read)
 
 
 def to_text(video: str, segments: Iterable[LabelledSegment], form: Format) -> Iterator[str]:

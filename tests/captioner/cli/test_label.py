@@ -140,6 +140,7 @@ def test_a_torn_video_is_labelled_again(form, tmp_path, monkeypatch):
     videos = [tmp_path / name for name in ("abc.avi", "ü.avi", "de.avi")]
     output, labeller = tmp_path / f"all.{form}", Watched()
     monkeypatch.setattr(label, "load_labeller", lambda *_: labeller)
+    monkeypatch.setattr(label, "labelling_flags", lambda *_: "")
     arguments = ["moments", "label", *videos, "--model", "none", "-o", output, "--format", form]
     assert run(*arguments) == 0
     whole = output.read_bytes()
@@ -155,6 +156,7 @@ def test_a_torn_video_is_labelled_again(form, tmp_path, monkeypatch):
 
 def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(label, "load_labeller", lambda *_: Watched())
+    monkeypatch.setattr(label, "labelling_flags", lambda *_: "")
     output = tmp_path / "all.jsonl"
     for text in ('{"vid": "a.avi"}\n', '["a.avi"]\n'):
         output.write_text(text)
@@ -162,6 +164,28 @@ def test_what_cannot_be_gone_on_with(tmp_path, monkeypatch, capsys):
         assert run(*arguments, "-o", output, "--resume") == WRONG_USAGE
         assert "--resume needs the file" in capsys.readouterr().err
         assert output.read_text() == text
+
+
+def test_labels_of_other_options_are_not_gone_on_with(folder, model, tmp_path, capsys):
+    output = tmp_path / "all.jsonl"
+    arguments = ["moments", "label", "--model", model, "-o", output]
+    given = ["--threshold", "0.9", "--resume"]
+    assert run(*arguments, folder / "0.avi") == 0
+    before = output.read_text()
+    assert run(*arguments, folder / "0.avi", folder / "1.avi", *given) == WRONG_USAGE
+    assert (
+        "was labelled plainly, and this run labels with --threshold 0.9" in capsys.readouterr().err
+    )
+    assert output.read_text() == before
+    other = tmp_path / "other.jsonl"
+    arguments[-1] = other
+    assert run(*arguments, folder / "0.avi", *given) == 0
+    assert {json.loads(row)["options"] for row in other.read_text().splitlines()} == {
+        "--threshold 0.9"
+    }
+    assert run(*arguments, folder / "0.avi", folder / "1.avi", *given) == 0
+    assert run(*arguments, folder / "0.avi", "--resume") == WRONG_USAGE
+    assert "was labelled with --threshold 0.9, and this run" in capsys.readouterr().err
 
 
 def test_goes_on_with_the_real_model(folder, model, tmp_path):
@@ -245,13 +269,14 @@ def test_wrong_usage(folder, model, tmp_path, capsys):
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_lets_a_video_be_finished(told, form, tmp_path, monkeypatch, capsys):
     def load(*_):
-        def label(video, reader):
+        def interrupted(video, reader):
             os.kill(os.getpid(), told)
             yield LabelledSegment("red", 0.0, 1.0, 0.9)
 
-        return SimpleNamespace(label=label)
+        return SimpleNamespace(label=interrupted)
 
-    monkeypatch.setattr("captioner.cli.label.load_labeller", load)
+    monkeypatch.setattr(label, "load_labeller", load)
+    monkeypatch.setattr(label, "labelling_flags", lambda *_: "")
     arguments = ["moments", "label", "a.mp4", "b.mp4", "--model", "x", "--format", form]
     assert run(*arguments, "-o", tmp_path / "out") == INTERRUPTED
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
