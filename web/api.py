@@ -22,7 +22,7 @@ from .store.events import events_after
 @blueprint.response(200, schemas.Health)
 @errors()
 def health():
-    """Say how the server is"""
+    """Check whether the server works"""
     waiting, idle_seconds = jobs.waiting(get_db())
     status = "overdue" if (idle_seconds or 0) > 60 else "ok"
     return {"status": status, "version": version("captioner"), "waiting": waiting}
@@ -32,7 +32,7 @@ def health():
 @file("text/plain", description="Prometheus' text format")
 @errors()
 def metrics():
-    """Give figures to Prometheus"""
+    """Get metrics for Prometheus"""
     return Response(current_app.extensions["metrics"].text(), mimetype="text/plain")
 
 
@@ -70,7 +70,7 @@ def list_videos(query):
 @blueprint.response(200, schemas.VideoDetails)
 @errors(404)
 def read_video(video):
-    """Say all that is known of a video"""
+    """Get all that is known of a video"""
     return describe.video(get_db(), video)
 
 
@@ -110,14 +110,14 @@ def delete_video(given, video):
 @errors(404, 409, 415, 507)
 @blueprint.alt_response(422, schema=schemas.Problem, description="A piece without bytes")
 def append(video):
-    """Send the next piece of a video
+    """Upload the next piece of a video
 
     A piece that was cut off is not counted: read the video, and go on from `received`. With the
     last piece the video is put into the queue.
     """
     offset = request.headers.get("Upload-Offset", "")
     if not re.fullmatch(r"[0-9]{1,15}", offset):
-        raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or no number.")
+        raise Refusal(400, "bad_offset", "The header Upload-Offset is missing or not a number.")
     uploads.append(get_db(), config(), video, int(offset), request.get_data(cache=False))
     return describe.video(get_db(), video)
 
@@ -127,7 +127,7 @@ def append(video):
 @file("video/*", "image/*", status=206, description="The part that was asked for")
 @errors(404, 416)
 def content(video):
-    """Send the video, or the part of it that a Range header asks for"""
+    """Download the video, or the part of it that a Range header asks for"""
     row = videos.read(get_db(), video)
     if row["received"] < row["size"]:
         raise Refusal(404, "not_found", "This video is not fully uploaded yet.")
@@ -139,7 +139,7 @@ def content(video):
 @file("video/mp4", "video/webm", status=206, description="The part that was asked for")
 @errors(404, 416)
 def preview(video):
-    """Send the preview of a video that browsers do not play, or a part of it"""
+    """Download the preview of a video that browsers do not play, or a part of it"""
     row = videos.read(get_db(), video)
     found = previews.read(get_db(), video)
     if found["media_type"] is None:
@@ -177,7 +177,7 @@ def _send(path, media_type, name, etag):
 @file("image/jpeg")
 @errors(404)
 def frame(video, number):
-    """Send one of the frames that the model looked at"""
+    """Download one of the frames that the model looked at"""
     videos.read(get_db(), video)
     path = videos.frames_of(config(), video) / f"{number}.jpg"
     if not path.is_file():
@@ -189,7 +189,7 @@ def frame(video, number):
 @file("image/jpeg")
 @errors(404)
 def cover(video):
-    """Send the frame that shows most of a video, also of one in the bin"""
+    """Download the frame that shows most of a video, also of one in the bin"""
     if not videos.is_here(get_db(), video):
         raise not_found()
     folder = videos.frames_of(config(), video)
@@ -204,7 +204,7 @@ def cover(video):
 @kinds(formats.MEDIA_TYPES)
 @errors(404)
 def captions(video, kind):
-    """Send the sentences as vtt, srt, json or txt"""
+    """Download the sentences as vtt, srt, json or txt"""
     row = videos.read(get_db(), video)
     if kind not in formats.MEDIA_TYPES:
         raise not_found("format")
@@ -218,7 +218,7 @@ def captions(video, kind):
 @kinds(formats.LABEL_MEDIA_TYPES)
 @errors(404)
 def labels_file(video, kind):
-    """Send labels over time as `captioner moments label` does: jsonl, csv, srt, vtt or audacity"""
+    """Download labels over time as jsonl, csv, srt, vtt or audacity"""
     row = videos.read(get_db(), video)
     if kind not in formats.LABEL_MEDIA_TYPES:
         raise not_found("format")
@@ -276,7 +276,7 @@ def label(video):
 @file("application/jsonl", "text/csv", "application/zip")
 @errors()
 def export(query):
-    """Take sentences or labels away: of some videos, or of all that a search finds"""
+    """Download sentences or labels of some videos, or of all that a search finds"""
     wanted, kind = set(query.pop("id")), query.pop("format")
     is_labels = query.pop("content") == "labels"
     rows, _ = search.find(get_db(), search.Search(**query), per_page=-1)
@@ -299,7 +299,7 @@ def export(query):
 @blueprint.response(200, schemas.Jobs)
 @errors()
 def list_jobs(query):
-    """List what is being done and was done"""
+    """List jobs: waiting, running and finished ones"""
     return {"jobs": jobs.find(get_db(), query.get("state"))}
 
 
@@ -308,7 +308,7 @@ def list_jobs(query):
 @blueprint.response(200, schemas.Events)
 @errors()
 def events(query):
-    """Say what changed since then"""
+    """List what changed since an event"""
     return events_after(get_db(), query["after"])
 
 

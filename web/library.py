@@ -55,7 +55,7 @@ def list_tags():
 @blueprint.response(200, schemas.AllTags)
 @errors()
 def change_tags(given):
-    """Give tags to several videos, and take some of them"""
+    """Add tags to several videos, and remove some"""
     tags.change(get_db(), given["videos"], given["add"], given["remove"])
     return {"tags": tags.counts(get_db())}
 
@@ -65,6 +65,6 @@ def change_tags(given):
 @blueprint.response(200, schemas.VideoDetails)
 @errors(404)
 def put_tags(given, video):
-    """Give a video these tags and no others"""
+    """Set the tags of a video"""
     tags.put(get_db(), video, given["tags"])
     return describe.video(get_db(), video)

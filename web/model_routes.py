@@ -120,7 +120,7 @@ def teach():
 @blueprint.response(200, ModelSchema)
 @errors(404)
 def read_model(model):
-    """Say how a model does"""
+    """Get a model"""
     return describe.model(_model(model))
 
 
@@ -176,7 +176,7 @@ def restore_model(model):
 @file("application/zip")
 @errors(404)
 def archive(model):
-    """Send a model folder as a zip, for `captioner caption --model` elsewhere"""
+    """Download a model folder as a zip, for `captioner caption --model` elsewhere"""
     row = _model(model)
     folder = Path(row["path"])
     if row["state"] in models.OPEN or not folder.is_dir():
@@ -199,7 +199,7 @@ def archive(model):
 @file("text/html")
 @errors(404)
 def report(model):
-    """Send the report on the training of a model"""
+    """Download the report on the training of a model"""
     path = describe.report_of(_model(model))
     if path is None:
         raise not_found("report")

@@ -320,6 +320,7 @@ def _teaching():
                 "base_name": names.get(row["base"], "the one before"),
                 "report": describe.report_of(row),
                 "size": models.size(row),
+                "stage": models.stage(config(), row) if row["state"] in models.OPEN else None,
                 "is_ours": models.is_ours(config(), row),
             }
         )

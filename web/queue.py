@@ -10,7 +10,7 @@ from .store import jobs
 @blueprint.response(200, schemas.Queue)
 @errors()
 def queue():
-    """Say how the queue of captions is"""
+    """Get the state of the queue of captions"""
     return jobs.queue(get_db())
 
 
@@ -18,7 +18,7 @@ def queue():
 @blueprint.response(200, schemas.Queue)
 @errors()
 def pause():
-    """Begin nothing more, not even after a restart, until the queue is resumed"""
+    """Pause the queue until it is resumed, also over a restart"""
     jobs.pause(get_db(), True)
     return jobs.queue(get_db())
 
@@ -27,7 +27,7 @@ def pause():
 @blueprint.response(200, schemas.Queue)
 @errors()
 def resume():
-    """Go on after a pause"""
+    """Resume the queue"""
     jobs.pause(get_db(), False)
     return jobs.queue(get_db())
 

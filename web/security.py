@@ -132,7 +132,7 @@ def _guard():
         return None
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site")
-    foreign = Refusal(403, "cross_site", "This request came from another site.")
+    foreign = Refusal(403, "cross_site", "This request came from another site, and was not done.")
     if site not in (None, "same-origin", "none"):
         raise foreign
     if origin is not None or request.cookies or site is not None:

@@ -93,8 +93,8 @@ class Supervisor:
                     jobs.fail(
                         db,
                         late["number"],
-                        "This video took longer than it may; cut it into "
-                        "shorter ones and upload those.",
+                        "This video took longer than the server allows; cut it "
+                        "into shorter ones and upload those.",
                     )
                     process.kill()
                     process.wait()

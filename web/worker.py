@@ -108,7 +108,7 @@ class Worker:
             return False
         number, video, task = job
         if not videos.path_of(self.config, video).exists():
-            jobs.fail(self.db, number, "Its file is not there any more.")
+            jobs.fail(self.db, number, "The file is no longer there.")
             return True
         try:
             if task == jobs.LABEL:

@@ -163,7 +163,7 @@ def test_a_video_that_takes_too_long_is_given_up(tmp_path, clips, send, monkeypa
     video = send(clips["red"], client=client).json["id"]
     with Supervisor(config, WORKER, COMMANDS):
         wait(lambda: client.get(f"/api/v1/videos/{video}").json["state"] == "failed")
-    assert "longer than it may" in client.get(f"/api/v1/videos/{video}").json["error"]
+    assert "longer than the server allows" in client.get(f"/api/v1/videos/{video}").json["error"]
 
 
 def test_the_whole_queue(client, send, clips, config):

@@ -161,6 +161,9 @@ def test_goes_on_after_the_server_went_down(client, corrected, teacher, config, 
     teacher.stop.set()
     thread.join(10)
     assert _newest(client)["state"] == "training"
+    with (config.data / "teaching" / "taught-2" / "log.txt").open("a") as log:
+        log.write("captioner: judging, part 1 of 3\ncaptioner: judging, part 2 of 3\npass 1 of 9")
+    assert "Now: judging, part 2 of 3." in _page(client)
     monkeypatch.setenv("FAKE_EPOCH_SECONDS", "0")
     Teacher(config, threading.Event(), COMMANDS).step()
     assert _newest(client)["state"] == "ready"
@@ -181,7 +184,7 @@ def test_a_model_that_is_no_better_is_to_be_discarded(client, corrected, teacher
     assert re.search(r'class="main" data-post="[^"]*/discard"', page)
     # What it should not say, it says of other videos.
     judge(judged["pairs"], ["one thing"], (["a", "b", "c"], ["one thing"] * 3)).save(output)
-    assert "of 100 % of other clips" in _page(client)
+    assert "you just taught it of 100 % of other clips" in _page(client)
     # Perhaps better: how many more would show it.
     judge([judged["pairs"][0], *pairs[1:], *pairs[1:]], []).save(output)
     more = json.loads((output / "judgement.json").read_text())["more"]

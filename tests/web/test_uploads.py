@@ -188,7 +188,7 @@ def test_old_ones_go_when_the_owner_says_so(tmp_path, clips):
     client.patch(f"/api/v1/videos/{other}/content", data=clips["red"], headers={"Upload-Offset": 0})
     videos.clean(db, config)
     page = client.application.test_client().get("/").get_data(as_text=True)
-    assert f'Next to go: <a href="/videos/{other}">goes.avi</a>' in page
+    assert f'Deleted next: <a href="/videos/{other}">goes.avi</a>' in page
     refused = client.post("/api/v1/videos", json={"name": "a.avi", "size": 2 * size})
     assert (refused.status_code, refused.json["code"]) == (507, "storage_full")
     db.execute("UPDATE videos SET created = created - 8 * 86400")

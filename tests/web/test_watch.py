@@ -124,7 +124,7 @@ def test_what_disappears_is_marked_and_known_again(client, folder, clips, look, 
     assert client.get(f"{video}/content").status_code == 404
     client.post(f"{video}/retry")
     [row] = look(1)
-    assert "not there any more" in row["error"]
+    assert "no longer there" in row["error"]
     # Under another name, and elsewhere.
     (folder / "new").mkdir()
     (folder.parent / "elsewhere.webm").rename(folder / "new" / "ball.webm")

@@ -187,7 +187,7 @@ def test_files_of_every_kind_are_shown_as_they_are(person, add, api, clip, tmp_p
     assert person.see("#still").get_attribute("src") != first
     assert not person.all("#player")[0].is_displayed()
     person.click("#make-preview")
-    person.see("#preview", "A small preview")
+    person.see("#preview", "a small preview")
     person.wait(f"{PLAYER}.src.endsWith('/preview') && {PLAYER}.readyState >= 1")
     assert person.see("#player")
     assert not person.all("#still")[0].is_displayed()
@@ -197,7 +197,7 @@ def test_files_of_every_kind_are_shown_as_they_are(person, add, api, clip, tmp_p
         pixels = "yuv422p10le" if pictures == "prores_ks" else "yuv420p"
         file = encode(tmp_path / name, pictures, "aac", pixels, seconds=4)
         person.go(f"/videos/{add(file.read_bytes(), name)}")
-        person.see("#preview", "A small preview")
+        person.see("#preview", "a small preview")
         _play(person)
         assert person.wait(f"{PLAYER}.videoWidth") == 64
         assert person.faults() == []
@@ -447,7 +447,7 @@ def test_the_whole_queue_and_hundreds_of_files(person, api, clips, tmp_path):
         (folder / f"{number}.webm").write_bytes(clips["red"] + str(number).encode())
     api("POST", "/queue/pause")
     person.go("/")
-    person.see("#queue", "What arrives waits.")
+    person.see("#queue", "New videos wait until you resume.")
     person.all("#folder")[0].send_keys(str(folder))
     person.see("#uploading", "files to upload")
     shown = "[...document.querySelectorAll('#uploads li')].filter((row) => row.offsetHeight).length"

@@ -148,7 +148,7 @@ def cancel(db: sqlite3.Connection, video: str) -> None:
         (time.time(), video),
     )
     if not cancelled.rowcount:
-        raise _wrong_state(db, video, "Nothing is being done with this video.")
+        raise _wrong_state(db, video, "This video is not in the queue.")
 
 
 def retry(db: sqlite3.Connection, video: str, options: dict | None = None) -> None:
@@ -156,7 +156,7 @@ def retry(db: sqlite3.Connection, video: str, options: dict | None = None) -> No
     with transaction(db):
         row = db.execute("SELECT state FROM library WHERE id = ?", (video,)).fetchone()
         if not row or row["state"] in ("uploading", "waiting", "working"):
-            raise _wrong_state(db, video, "This video is on its way already.")
+            raise _wrong_state(db, video, "This video is in the queue already.")
         add(db, video, options=options)
 
 
@@ -178,9 +178,11 @@ def label(db: sqlite3.Connection, config: WebConfig, video: str) -> None:
     _check_label_model(config)
     with transaction(db):
         if not moments.has_moments(db, video):
-            raise _wrong_state(db, video, "Only a video that is here as a whole has moments.")
+            raise _wrong_state(
+                db, video, "Only fully uploaded videos can be labelled, and no pictures."
+            )
         if moments.read(db, video)["state"] in ("waiting", "working"):
-            raise _wrong_state(db, video, "This video is on its way already.")
+            raise _wrong_state(db, video, "This video is in the queue already.")
         add(db, video, LABEL)
 
 
@@ -192,12 +194,14 @@ def preview(db: sqlite3.Connection, video: str) -> None:
     """
     with transaction(db):
         if not moments.has_moments(db, video):
-            raise _wrong_state(db, video, "Only a video that is here as a whole has a preview.")
+            raise _wrong_state(
+                db, video, "Only fully uploaded videos can have a preview, and no pictures."
+            )
         found = previews.read(db, video)
         if found["media_type"]:
             raise _wrong_state(db, video, "This video has a preview already.")
         if found["state"] in ("waiting", "working"):
-            raise _wrong_state(db, video, "This video is on its way already.")
+            raise _wrong_state(db, video, "This video is in the queue already.")
         add(db, video, PREVIEW)
 
 

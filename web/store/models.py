@@ -7,6 +7,7 @@ many days as the bin keeps videos.
 
 import csv
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -213,6 +214,16 @@ def teaching_folder(config: WebConfig, name: str) -> Path:
     return config.data / "teaching" / name
 
 
+def stage(config: WebConfig, row: sqlite3.Row) -> str | None:
+    """How far the judging of a model is that is being trained, in words; None before it began."""
+    try:
+        log = (teaching_folder(config, row["name"]) / "log.txt").read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    told = re.findall(r"^captioner: (judging, .*)$", log, re.MULTILINE)
+    return told[-1] if told else None
+
+
 def move(
     db: sqlite3.Connection, model: int, from_states: tuple[str, ...], state: str, **values
 ) -> None:
@@ -278,7 +289,11 @@ def delete(db: sqlite3.Connection, config: WebConfig, model: int) -> None:
         _check_ours(config, row)
         taught = being_taught(db)
         if row["state"] in ("active", *OPEN) or (taught and taught["base"] == model):
-            raise Refusal(409, "wrong_state", "This model is needed now; try again later.")
+            raise Refusal(
+                409,
+                "wrong_state",
+                "This model is in use, being taught, or being learned from; try later.",
+            )
         db.execute("UPDATE models SET base = NULL WHERE base = ?", (model,))
         db.execute("DELETE FROM models WHERE id = ?", (model,))
     for folder in (Path(row["path"]), teaching_folder(config, row["name"])):
@@ -292,7 +307,9 @@ def is_ours(config: WebConfig, row: sqlite3.Row) -> bool:
 
 def _check_ours(config, row):
     if not is_ours(config, row):
-        raise Refusal(409, "not_taught", "This model was not taught here; its files stay.")
+        raise Refusal(
+            409, "not_taught", "Only models that were taught here can be discarded or deleted."
+        )
     if row["state"] == "active":
         raise Refusal(409, "wrong_state", "This model is in use; use another one first.")
 

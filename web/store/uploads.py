@@ -43,8 +43,8 @@ def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> st
         raise Refusal(
             413,
             "too_large",
-            f"This file has {bytes_in_words(size)}; at most "
-            f"{bytes_in_words(config.max_size)} can be taken. Cut or convert it first.",
+            f"This file is {bytes_in_words(size)} large; at most "
+            f"{bytes_in_words(config.max_size)} are allowed. Cut or convert it first.",
         )
     video, now = secrets.token_hex(12), time.time()
     with transaction(db):
@@ -72,8 +72,8 @@ def begin(db: sqlite3.Connection, config: WebConfig, name: str, size: int) -> st
                 raise Refusal(
                     507,
                     "storage_full",
-                    f"All videos together may take "
-                    f"{bytes_in_words(config.max_storage)}, and this one does not fit.",
+                    "This video does not fit: all videos together may take "
+                    f"{bytes_in_words(config.max_storage)}. Delete some of them first.",
                 )
         _check_disk(config, missing + size)
         path_of(config, video).touch(mode=0o600)
@@ -95,7 +95,9 @@ def append(
     """
     # What the database does not know never becomes a path; and what is not ours is not written to.
     if read(db, video)["path"]:
-        raise Refusal(409, "wrong_state", "This is a file in a watched folder.")
+        raise Refusal(
+            409, "wrong_state", "This video lies in a watched folder; nothing is uploaded to it."
+        )
     try:
         stored = path_of(config, video).open("r+b")
     except FileNotFoundError as err:  # deleted meanwhile
@@ -112,7 +114,7 @@ def append(
             )
         end = offset + len(piece)
         if end > row["size"]:
-            raise Refusal(413, "too_large", "This is more than was announced of this file.")
+            raise Refusal(413, "too_large", "This piece goes beyond the size that was announced.")
         if not piece:
             raise Refusal(422, "empty_piece", "This piece is empty.")
         _check_disk(config, len(piece))

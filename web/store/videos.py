@@ -198,7 +198,9 @@ def correct(
         if was is not None and abs(row["start"] - was) > 0.01:
             raise Refusal(409, "changed", "This stretch was changed meanwhile; look at it again.")
         if text is None and not row["original"]:
-            raise Refusal(409, "no_sentence", "No model said this; delete the stretch instead.")
+            raise Refusal(
+                409, "no_sentence", "A person added this sentence; delete the stretch instead."
+            )
         history.note(db, video, "correct")
         db.execute(
             "UPDATE sentences SET text = ?, corrected = ? WHERE video = ? AND position = ?",
