@@ -161,6 +161,7 @@ def test_from_the_first_video_to_an_own_model(person, files):
     person.see(".models b", "My squares")
     person.go("/")
     person.see(".card.done .meta", "Corrected")
+    person.wait("document.querySelectorAll('.card.done').length === 2")
     person.click(".card .sentence")
     person.see(".facts", "My squares")
 

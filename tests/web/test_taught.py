@@ -44,7 +44,7 @@ def test_taught_judged_and_discarded(person, add, api, clips):
     person.go("/teaching")
     person.see(".big", "3")
     person.click("#teach")
-    person.see("h2", "is ready", seconds=300)  # on a machine that has much else to do
+    person.see("h2", "is ready", seconds=900)  # on a machine that has much else to do
     person.see(".pill.bad", "Not better")
     model = api("GET", "/models/2")
     assert not model["judgement"]["is_better"]
@@ -67,6 +67,7 @@ def test_taught_judged_and_discarded(person, add, api, clips):
     # Discarded by the main button, put back, discarded again and deleted for good.
     person.click(".ready .main", "Discard it")
     person.see("#notices", "taught-2 is discarded.")
+    person.wait("!document.querySelector('.ready')")
     person.click("#notices button", "Undo")
     person.click(".ready .main", "Discard it")
     person.see(".models .pill", "Discarded")
