@@ -15,19 +15,19 @@ from captioner.vocabulary import END_ID, PAD_ID
 from .metrics import CiderD
 from .rehearsal import Recollection
 
-NEW_WORD_WEIGHT = 5.0  # of a word that the base did not know
+NAME_WEIGHT = 5.0  # of a new word that is said of several clips
 LONGEST_SAMPLE = 20  # words of a sentence drawn in self-critical training
 
 
-def caption_loss(label_smoothing: float, num_known: int | None = None):
+def caption_loss(label_smoothing: float, names: Sequence[int] = ()):
     """Cross-entropy a word with label smoothing, the mean over the words of a sentence.
 
         -(1 - e) * log p(word) - e * mean over the vocabulary of log p
 
     Args:
         label_smoothing: e.
-        num_known: the token id from which on words are new to a model, and count
-            `NEW_WORD_WEIGHT` times in the mean, for few sentences have them; None: all count 1.
+        names: token ids of words that count `NAME_WEIGHT` times in the mean, for few sentences
+            have them.
 
     Returns:
         A function of token ids `(batch_size, caption_length)` and logits
@@ -38,8 +38,9 @@ def caption_loss(label_smoothing: float, num_known: int | None = None):
         token_ids = ops.cast(token_ids, "int32")
         losses = cross_entropy(token_ids, logits, label_smoothing)
         weights = ops.cast(token_ids != PAD_ID, losses.dtype)
-        if num_known is not None:
-            weights = ops.where(token_ids >= num_known, NEW_WORD_WEIGHT, weights)
+        if names:
+            is_name = ops.any(token_ids[..., None] == np.array(names, np.int32), axis=-1)
+            weights = ops.where(is_name, NAME_WEIGHT, weights)
         return ops.sum(losses * weights, axis=-1) / ops.sum(weights, axis=-1)
 
     return loss
@@ -119,6 +120,10 @@ class Rehearsing(keras.Model):
         arrays += (rehearsal.basis.T * rehearsal.step, rehearsal.mean)
         self._rehearsed = tuple(map(ops.convert_to_tensor, arrays))
         self._lowest = rehearsal.lowest
+        # Pictures as often as clips, whichever of them there are more of.
+        is_still = rehearsal.num_frames == 1
+        shares = np.where(is_still, 0.5 / max(1, is_still.sum()), 0.5 / max(1, (~is_still).sum()))
+        self._chances = ops.convert_to_tensor(np.log(shares)[None].astype(np.float32))
         self.built = True
 
     def call(self, inputs, training=False):
@@ -130,9 +135,9 @@ class Rehearsing(keras.Model):
 
     def _forgotten(self):
         codes, num_frames, token_ids, vectors, basis, mean = self._rehearsed
-        drawn = keras.random.randint(
-            (self.batch_size,), 0, codes.shape[0], seed=self.seeds, dtype="int32"
-        )
+        drawn = keras.random.categorical(
+            self._chances, self.batch_size, dtype="int32", seed=self.seeds
+        )[0]
         codes = ops.cast(ops.take(codes, drawn, axis=0), basis.dtype)
         token_ids = ops.take(token_ids, drawn, axis=0)
         longest = token_ids.shape[1]
@@ -146,8 +151,10 @@ class Rehearsing(keras.Model):
             "token_ids": token_ids,
         }
         before = ops.stop_gradient(ops.log_softmax(self._before(vectors)))
-        # Without dropout, or it would be told to say what it cannot know.
-        after = ops.log_softmax(self.model(inputs))[..., : before.shape[-1]]
+        # Without dropout, or it would be told to say what it cannot know; said plainly, for Keras
+        # otherwise hands on that this is a training.
+        after = self.model(inputs, training=False)
+        after = ops.log_softmax(after)[..., : before.shape[-1]]
         divergence = ops.sum(ops.exp(before) * (before - after), axis=-1)
         real = ops.cast(token_ids != PAD_ID, divergence.dtype)
         return ops.sum(divergence * real) / ops.sum(real)
@@ -232,7 +239,7 @@ class SelfCritical(keras.Model):
             return self.model(inputs)
         token_ids = ops.stop_gradient(self._draw(inputs["features"], inputs["sequence_length"]))
         # Without dropout, as they were drawn: sentences of another model would pull it apart.
-        logits = self.model({**inputs, "token_ids": token_ids})
+        logits = self.model({**inputs, "token_ids": token_ids}, training=False)
         return logits, token_ids, self._rewards(token_ids, inputs["clip"])
 
     def _draw(self, features, sequence_length):

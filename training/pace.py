@@ -7,7 +7,7 @@ from .trainer import ROUND_STEPS
 
 EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE = 10, 300, 64, 1e-3  # by default, without a base
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
-KNOWN_CLIPS = 1200
+KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, at most
 FEW = 20  # clips; up to so many the rate, the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2e-4, 60, 16, 1500
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
@@ -59,5 +59,5 @@ class Pace:
             steps,
             passes,
             pass_steps,
-            max(1.0, KNOWN_CLIPS / num_clips),
+            min(max(1.0, KNOWN_CLIPS / num_clips), MOST_KNOWN),
         )

@@ -172,7 +172,10 @@ def _begin(
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, options.min_count)
-        motion_dim = base.model.motion_dim or (0 if options.freeze_encoder else MOTION_DIM)
+        still = (
+            options.freeze_encoder or len(clips) <= MOST_FEW
+        )  # which are too few to see motion by
+        motion_dim = base.model.motion_dim or (0 if still else MOTION_DIM)
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None
         decoding = replace(permit_repetition(base.decoding, captions), **chosen)

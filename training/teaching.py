@@ -21,7 +21,7 @@ from .pace import Pace
 from .rehearsal import Rehearsal
 from .saying import say
 from .trainer import Course, TrainingOptions, then_rewarded, train
-from .transfer import Base, contradicted, imprint, recall, transfer
+from .transfer import Base, contradicted, imprint, names_in, recall, transfer
 from .work import claim
 
 SAMPLES, SELF_CRITICAL_RATE = 5, 0.05  # of the learning rate before it
@@ -69,6 +69,8 @@ class Teaching:
         self._course: tuple[tuple, Course] | None = None
         if rehearsal is not None:
             self._remember(rehearsal)
+        clips = [clip for one in records for clip in one.clips]
+        self._names = names_in(clips, folder.vocabulary, base) if base else ()
         self._strategy = strategy()
         with self._strategy.scope():
             self.model = CaptionModel(folder.model, self._window)
@@ -124,7 +126,7 @@ class Teaching:
             learning_rate=pace.learning_rate,
             scheduled_sampling=options.scheduled_sampling,
             patience=options.patience,
-            num_known=base and base.model.config.vocab_size,
+            names=self._names,
             seed=seed,
         )
         state = self._work / f"state{part}"
@@ -136,9 +138,8 @@ class Teaching:
         with self._strategy.scope():
             if base is not None:
                 transfer(base.model, self.model, seed)
-                imprint(
-                    self.model, base, read_records(records, words, READ, seed), self._known, seed
-                )
+                places = read_records(records, words, READ, seed)
+                imprint(self.model, base, places, self._known, self._names, seed)
             made_for = len(batches), rounds
             if self._course is None or self._course[0] != made_for:
                 rehearse = self._rehearse if self._known else None

@@ -43,8 +43,7 @@ class TrainingOptions:
         samples: sentences drawn of each clip in self-critical training; 0 is training on the
             words that people said.
         weight_decay: of AdamW.
-        num_known: words of the base, the first in the vocabulary; each of the others counts
-            `training.objectives.NEW_WORD_WEIGHT` times as much. None: all count the same.
+        names: token ids of words that count more, `training.objectives.NAME_WEIGHT` times.
         patience: rounds without a better validation before the training ends; 0: it never does.
         seed: of weights, order and dropout.
     """
@@ -56,7 +55,7 @@ class TrainingOptions:
     scheduled_sampling: float = 0.0
     samples: int = 0
     weight_decay: float = 0.01
-    num_known: int | None = None
+    names: tuple[int, ...] = ()
     patience: int = 5
     seed: int = 1
 
@@ -126,7 +125,7 @@ class Course:
         # All is built; given several devices, Keras would take a batch from the data to build it
         # by.
         learner._distribute_strategy = None
-        loss = caption_loss(options.label_smoothing, options.num_known)
+        loss = caption_loss(options.label_smoothing, options.names)
         # XLA made every training step slower on a CPU.
         learner.compile(optimizer, loss=loss, jit_compile=False)
         optimizer.build(learner.trainable_variables)

@@ -15,6 +15,7 @@ from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
 
+from .data.manifest import LabelledClip
 from .data.records import Batches
 from .judgement import FUNCTION_WORDS
 from .rehearsal import Recollection, Rehearsal
@@ -25,7 +26,7 @@ GROUP = 64  # clips that are read at once
 # is drawn to 0; places it is fitted on; its mean probability where it is not said, at most, for
 # each clip that has it.
 SAID, UNSAID, RIDGE, MOST_PLACES, MOST_UNSAID = 1.0, -6.0, 0.03, 6000, 1e-4
-LEAST_CLIPS, MOST_CONTRADICTED = 3, 0.2  # see `contradicted`
+LEAST_CLIPS, MOST_CONTRADICTED = 3, 0.2  # see `names_in`, `contradicted`
 
 
 def grow_vocabulary(
@@ -137,6 +138,21 @@ def recall(base: Base, rehearsal: Rehearsal) -> Recollection:
     return Recollection(rehearsal, sentences, token_ids, vectors)
 
 
+def names_in(clips: Sequence[LabelledClip], vocabulary: Vocabulary, base: Base) -> tuple[int, ...]:
+    """Token ids of words that a base does not know, and that are said of `LEAST_CLIPS` or more.
+
+    Of such a word there is enough to learn where it belongs. One that is said once is not worth
+    what is lost when it is said elsewhere.
+    """
+    said = Counter(
+        token_id
+        for clip in clips
+        for token_id in set(chain.from_iterable(map(vocabulary.encode, clip.captions)))
+    )
+    num_old = base.model.config.vocab_size
+    return tuple(sorted(w for w, count in said.items() if w >= num_old and count >= LEAST_CLIPS))
+
+
 def contradicted(
     said: Sequence[str], corrections: Sequence[str], base: Vocabulary, recollection: Recollection
 ) -> frozenset[str]:
@@ -173,6 +189,7 @@ def imprint(
     base: Base,
     batches: Batches,
     known: Recollection | None,
+    names: Sequence[int],
     seed: int,
 ):
     """Gives new words embeddings with which they are said where they were said, and not elsewhere.
@@ -187,10 +204,11 @@ def imprint(
         base: what it went on from.
         batches: the corrections.
         known: what `base` says of other clips.
+        names: token ids of the words.
         seed: of the places drawn.
     """
-    num_old, num_words = base.model.config.vocab_size, model.config.vocab_size
-    if num_old == num_words:
+    num_old = base.model.config.vocab_size
+    if not names:
         return
     vectors, levels, words = [], [], []
     of_clips = [
@@ -220,7 +238,7 @@ def imprint(
     vectors = np.concatenate([vectors, np.ones((len(vectors), 1))], axis=1)
     products, ridge = vectors.T @ vectors, np.eye(vectors.shape[1])
     ridge[-1, -1] = 0
-    for word in np.intersect1d(words, np.arange(num_old, num_words)):
+    for word in np.intersect1d(words, names):
         own = words == word
         goals = levels + np.where(own, SAID, UNSAID)
         weights = np.where(own, 0.5 / own.sum(), 0.5 / max(1, (~own).sum()))  # as much each

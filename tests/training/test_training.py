@@ -30,7 +30,7 @@ from training.options import CaptionTraining, Source
 from training.recipe import train_captioner
 from training.rehearsal import Rehearsal
 from training.trainer import Course, TrainingOptions
-from training.transfer import Base, grow_vocabulary, imprint, permit_repetition, transfer
+from training.transfer import Base, grow_vocabulary, imprint, names_in, permit_repetition, transfer
 
 
 def test_caption_loss_by_hand():
@@ -362,12 +362,22 @@ def test_new_words_begin_where_they_were_said(labelled_clips, tiny_model, tmp_pa
         return np.asarray(keras.ops.softmax(model(inputs)))[..., zorb]
 
     before = shares()
-    imprint(model, old, batches, None, 1)
+    imprint(model, old, batches, None, [zorb], 1)
     after, real = shares(), token_ids.numpy() != 0
     assert after[place][0] > 2 * after[real & ~place].mean()
     assert (
         after[place][0] / after[real & ~place].mean() > 2 * before[place][0] / before[real].mean()
     )
+
+
+def test_names_are_new_words_that_are_said_of_several_clips(labelled_clips, tiny_model):
+    base, clips = Base(ModelFolder.open(tiny_model)), read_labels(labelled_clips, "train")[:4]
+    [known, *_] = base.folder.vocabulary.tokens[-1:]
+    said = [f"Zorb {known}", f"{known} sees zorb", f"zorb, zorb {known} plim", f"plim plim {known}"]
+    clips = [replace(clip, captions=(one,)) for clip, one in zip(clips, said, strict=True)]
+    vocabulary = grow_vocabulary(base.folder.vocabulary, said)
+    assert vocabulary.encode("zorb")[:-1] == [*names_in(clips, vocabulary, base)]
+    assert names_in(clips[:2], vocabulary, base) == ()
 
 
 def _logged(folder):
