@@ -87,7 +87,9 @@ def _lstm(inputs, kernel, bias, recurrent_kernel, h, c, num_steps=None):
 
 
 def _cudnn_lstm(inputs, kernel, bias, recurrent_kernel, h, c, sequence_length):
-    """The backend's LSTM for GPUs: outputs `(batch_size, sequence_length, units)`, last `c`.
+    """The backend's LSTM for GPUs, or None where it has none.
+
+    Outputs are `(batch_size, sequence_length, units)`, and the last `c`.
 
     It takes no mask. So an input is added that says "padding" and shuts the input gate there and
     opens the forget gate, which keeps `c` as it is; `h` is looked up by the caller.
@@ -101,9 +103,12 @@ def _cudnn_lstm(inputs, kernel, bias, recurrent_kernel, h, c, sequence_length):
         kernel = ops.concatenate([kernel, keep[None]], axis=0)
     activations = keras.activations.tanh, keras.activations.sigmoid
     weights = kernel, recurrent_kernel, bias
-    _, outputs, (_, c) = backend.lstm(
-        inputs, h, c, None, *weights, *activations, return_sequences=True
-    )
+    try:
+        _, outputs, (_, c) = backend.lstm(
+            inputs, h, c, None, *weights, *activations, return_sequences=True
+        )
+    except NotImplementedError:  # how a backend says so
+        return None
     return outputs, c
 
 
@@ -183,9 +188,11 @@ class LSTM(_Recurrent):
             initial_state = [ops.zeros((batch_size, self.units), dtype)] * 2
         h, c = (ops.cast(x, dtype) for x in initial_state)
         weights = [ops.cast(x, dtype) for x in (self.kernel, self.bias, self.recurrent_kernel)]
-        all_c = None
+        all_c = found = None
         if self.use_cudnn and _has_cudnn():
-            outputs, last_c = _cudnn_lstm(inputs, *weights, h, c, sequence_length)
+            found = _cudnn_lstm(inputs, *weights, h, c, sequence_length)
+        if found:
+            outputs, last_c = found
             all_h = ops.swapaxes(outputs, 0, 1)
         else:
             steps = longest(sequence_length)

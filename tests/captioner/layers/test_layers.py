@@ -663,6 +663,15 @@ def test_cudnn_path(monkeypatch, padded):
     run()
     assert not called
 
+    def refuse(*_, **__):
+        called.append(1)
+        raise NotImplementedError
+
+    layer.use_cudnn = True
+    monkeypatch.setattr(backend, "lstm", refuse)
+    close(run(), expected)
+    assert called
+
 
 # Saving
 
