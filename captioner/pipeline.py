@@ -11,7 +11,6 @@ from .cnn import Backbone
 from .config import AUTO_STYLE, DecodingOptions, SamplingOptions
 from .engines.keras_engine import KerasEngine
 from .engines.lite_engine import (
-    BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
     LiteEngine,
     Program,
@@ -102,11 +101,10 @@ class Captioner:
             engine = KerasEngine(folder.load_model(), folder.vocabulary)
             backbone = folder.load_backbone()
         else:
-            backbone = lite_backbone(
-                folder, Program(programs / BACKBONE_PROGRAM, num_threads or num_cores())
-            )
+            backbone = lite_backbone(folder, programs, num_threads or num_cores())
             # Its products are too small to share among cores.
-            engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
+            program = Program(programs / CAPTIONER_PROGRAM)
+            engine = LiteEngine(program, folder.decoding, folder.model.styles)
         return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.version)
 
     def caption(self, video: str | Path) -> Caption:

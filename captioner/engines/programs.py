@@ -6,7 +6,8 @@ user's cache, where the first caption by a model without any writes them. So a p
 weights, options or code is never found, let alone run. A folder is written under another name
 and then renamed: whoever looks sees all of it or nothing, however many write at once.
 
-`python -m captioner.engines.programs MODEL DIR [int8]` writes the programs into a new folder DIR.
+`python -m captioner.engines.programs MODEL DIR [int8]` writes the programs into a new folder DIR,
+without DIR into the cache.
 """
 
 import logging
@@ -21,26 +22,35 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cnn import PRETRAINED
 from ..config import ENGINES, DecodingOptions
 from ..errors import ModelError
 from ..model_folder import ModelFolder
+from ..vocabulary import start_id
+from .drawing import draw_frames
 from .keras_engine import search_with
 from .lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
+    STEM_PROGRAM,
     Program,
     function_for,
     functions,
+    lite_backbone,
     made_of,
 )
+from .quantization import to_integers
 
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
 REFUSED = 3  # exit status that says so
 PARTIAL, ABANDONED = ".partial-", 3600  # prefix of unfinished folders; seconds, by then nobody's
+PREPARING = 300  # seconds in which a process that prepares will have done so, or died
 KEPT_IN_CACHE = 8  # other folders of programs, each of some 40 MB
 INT8 = "int8"
+CONVERTED_IN_INTEGERS = (PRETRAINED,)  # backbones, unless floats are asked for
 SCORE_TOLERANCE = 1e-4  # sentences whose scores differ by less are as good as each other
+CALIBRATION_FRAMES = 32
 FEATURE_TOLERANCE = {False: 1e-3, True: 2e-1}  # relative, by whether weights are int8
 
 _log = logging.getLogger(__name__)
@@ -51,7 +61,7 @@ class ConversionError(ModelError):
 
 
 def programs_for(
-    folder: ModelFolder, decoding: DecodingOptions, engine: str = "auto"
+    folder: ModelFolder, decoding: DecodingOptions, engine: str = "auto", hurry: bool = False
 ) -> Path | None:
     """Chooses what runs a model.
 
@@ -60,6 +70,8 @@ def programs_for(
         decoding: how it will search.
         engine: `lite`: LiteRT programs, written into the user's cache where there are none yet;
             `keras`; `auto`: programs where there can be some and no GPU waits.
+        hurry: whether `auto` has Keras answer where programs are still to be written, which a
+            process of its own does meanwhile.
 
     Returns:
         The folder of the programs; None for Keras.
@@ -72,7 +84,7 @@ def programs_for(
     if engine == "keras" or (engine == "auto" and _has_gpu()):
         return None
     try:
-        return _find_or_write(folder, decoding, patient=engine == "lite")
+        return _find_or_write(folder, decoding, engine == "lite", hurry and engine == "auto")
     except ModelError as err:
         if engine == "lite":
             raise
@@ -80,7 +92,7 @@ def programs_for(
         return None
 
 
-def _find_or_write(folder, decoding, patient):
+def _find_or_write(folder, decoding, patient, hurry):
     _expect_convertible(folder)
     if function_for(decoding, folder.decoding) is None:
         known = " or ".join(str(known.beam_size) for known in functions(folder.decoding).values())
@@ -99,19 +111,57 @@ def _find_or_write(folder, decoding, patient):
         shutil.rmtree(cached, ignore_errors=True)
     try:
         _expect_writable(cached.parent)
+        if hurry:
+            _prepare_beside(folder, cached)
+            return None
         _log.warning(
-            "preparing the model %s to start at once: some 20 s, this time only", folder.name
+            "preparing the model %s to start at once: up to a minute, this time only", folder.name
         )
-        _write(folder, cached)
-        _remove_others(cached, KEPT_IN_CACHE)
+        prepare(folder)
     except ModelError as err:
         if not patient:
             _log.warning("%s; running on TensorFlow, which takes longer to start", err)
-        if isinstance(err, ConversionError):
-            cached.mkdir(parents=True, exist_ok=True)
-            (cached / REFUSAL).write_text(str(err), encoding="utf-8")
         raise
     return cached
+
+
+def prepare(folder: ModelFolder):
+    """Writes the programs of a model into the user's cache, or there why that cannot be.
+
+    Raises:
+        ModelError: they cannot be written, or the model cannot be converted.
+    """
+    cached = _cache() / made_of(folder)
+    try:
+        _write(folder, cached, folder.backbone in CONVERTED_IN_INTEGERS)
+        _remove_others(cached, KEPT_IN_CACHE)
+    except ConversionError as err:
+        cached.mkdir(parents=True, exist_ok=True)
+        (cached / REFUSAL).write_text(str(err), encoding="utf-8")
+        raise
+
+
+def _prepare_beside(folder, cached):
+    """Starts a process that prepares, unless one is at it, and goes on at once."""
+    doing = "running on TensorFlow, which takes longer to start"
+    started = [path.stat().st_mtime for path in cached.parent.glob(f"{PARTIAL}{cached.name}-*")]
+    if started and time.time() - max(started) < PREPARING:
+        _log.warning("the model %s is still being prepared; %s", folder.name, doing)
+        return
+    _log.warning(
+        "preparing the model %s to start at once, beside this and for up to a minute; %s",
+        folder.name,
+        doing,
+    )
+    command = [sys.executable, "-P", "-m", "captioner.engines.programs", folder.path.absolute()]
+    subprocess.Popen(
+        command,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # what cannot be done, the next command will say
+        start_new_session=True,  # or Ctrl-C would end it too
+    )
 
 
 def _expect_writable(folder: Path):
@@ -123,16 +173,20 @@ def _expect_writable(folder: Path):
         raise ModelError(f"{folder}: cannot be written: {err.strerror}") from err
 
 
-def write_programs(folder: ModelFolder, target: Path | None = None, int8: bool = False) -> Path:
+def write_programs(
+    folder: ModelFolder, target: Path | None = None, int8: bool | None = None
+) -> Path:
     """Writes the programs of a model, in a process of its own that sees no GPU.
 
     Args:
         folder: the model.
         target: a new folder for them; by default beside the weights, where the model's programs
             are looked for, and where any others are then deleted.
-        int8: multiplies the CNN's frames and weights as 8-bit integers, frames scaled one by one
-            ("dynamic range"): a quarter of the size, several times as fast, and some captions
-            come out otherwise.
+        int8: lets the CNN compute with 8-bit integers (`CONVERTED_IN_INTEGERS` does so by
+            default): a quarter of the size, faster, and some captions come out otherwise. Most of
+            EfficientNet-Lite2 has integers throughout, see `captioner.engines.quantization`;
+            other networks have weights of 8 bits and scale what they multiply anew each time
+            ("dynamic range").
 
     Returns:
         The folder of the programs.
@@ -141,6 +195,8 @@ def write_programs(folder: ModelFolder, target: Path | None = None, int8: bool =
         ModelError: it cannot be written, or the model cannot be converted.
     """
     _expect_convertible(folder)
+    if int8 is None:
+        int8 = folder.backbone in CONVERTED_IN_INTEGERS
     if target is not None:
         if target.exists():
             raise ModelError(f"{target}: there is something already; name a new folder")
@@ -165,10 +221,12 @@ def _expect_convertible(folder):
         )
 
 
-def _write(folder, target, int8=False):
+def _write(folder, target, int8):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent) as partial:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{PARTIAL}{target.name}-", dir=target.parent
+        ) as partial:
             made, facts = Path(partial) / "programs", made_of(folder)
             _run_converter(folder, made, int8)
             if made_of(folder) != facts:
@@ -200,22 +258,25 @@ def _remove_others(target, kept):
 
 def _run_converter(folder, target, int8):
     """Runs `convert` on the very code that this process runs."""
-    paths = [path or os.getcwd() for path in sys.path]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
     command = [sys.executable, "-P", "-m", "captioner.engines.programs", folder.path, target]
     command += [INT8] * int8
     done = subprocess.run(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     if done.returncode:
         kind = ConversionError if done.returncode == REFUSED else ModelError
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise kind(f"{folder.path}: cannot be converted to LiteRT programs: {reason}")
+
+
+def _environment():
+    paths = [path or os.getcwd() for path in sys.path]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
 
 
 def convert(folder: ModelFolder, target: Path, int8: bool = False):
@@ -234,30 +295,35 @@ def convert(folder: ModelFolder, target: Path, int8: bool = False):
     backbone, model = folder.load_backbone(), folder.load_model()
     num_frames = folder.sampling.num_frames
 
-    def look(frames):
+    def see(frames):
         return {"features": backbone.traceable(tf.cast(frames, tf.float32))}
 
     frames = tf.TensorSpec((None, *backbone.input_size, 3), tf.uint8, "frames")
     features = tf.TensorSpec((1, num_frames, *backbone.feature_shape), tf.float32, "features")
     sequence_length = tf.TensorSpec((1,), tf.int32, "sequence_length")
-    looking = {"features": tf.function(look).get_concrete_function(frames)}
+    start_ids = tf.TensorSpec((1,), tf.int32, "start_ids")
+    looking = {"features": tf.function(see).get_concrete_function(frames)}
     searching = {
         name: tf.function(
             _by_name(search_with(model, options, folder.vocabulary))
-        ).get_concrete_function(features, sequence_length)
+        ).get_concrete_function(features, sequence_length, start_ids)
         for name, options in functions(folder.decoding).items()
     }
+    frames = draw_frames(num_frames, backbone.input_size)
+    features = looking["features"](tf.constant(frames))["features"].numpy()
     target.mkdir()
-    programs = {
-        BACKBONE_PROGRAM: _to_program(looking, int8),
-        CAPTIONER_PROGRAM: _to_program(searching),
-    }
+    programs = {CAPTIONER_PROGRAM: _to_program(searching)}
+    if int8 and folder.backbone in CONVERTED_IN_INTEGERS:
+        calibration = draw_frames(CALIBRATION_FRAMES, backbone.input_size)
+        stem, looks = to_integers(backbone.traceable, calibration)
+        programs |= {STEM_PROGRAM: stem, BACKBONE_PROGRAM: looks}
+    else:
+        programs[BACKBONE_PROGRAM] = _to_program(looking, int8)
     for name, program in programs.items():
         with open(target / name, "wb") as file:
             file.write(program)
             os.fsync(file.fileno())
-    frames = _draw_frames(num_frames, backbone.input_size)
-    _check(target, looking, searching, frames, FEATURE_TOLERANCE[int8])
+    _check(folder, target, features, searching, frames, FEATURE_TOLERANCE[int8])
 
 
 def _by_name(search):
@@ -273,24 +339,24 @@ def _to_program(graphs: dict, int8: bool = False) -> bytes:
     with tempfile.TemporaryDirectory() as saved:
         tf.saved_model.save(module, saved, signatures=graphs)
         converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT] * int8
+        converter.optimizations = [tf.lite.Optimize.DEFAULT] * int8  # weights; inputs as they come
         return converter.convert()
 
 
-def _check(target, looking, searching, frames, tolerance):
+def _check(folder, target, features, searching, frames, tolerance):
     """Runs graphs and programs on all frames, and on clips of one, two ... of them."""
     import tensorflow as tf
 
-    backbone = Program(target / BACKBONE_PROGRAM)
-    captioner = Program(target / CAPTIONER_PROGRAM)
-    features = looking["features"](tf.constant(frames))["features"].numpy()
-    found = backbone("features", frames=frames)["features"]
+    backbone, captioner = lite_backbone(folder, target), Program(target / CAPTIONER_PROGRAM)
+    found = backbone(frames)
     if not np.linalg.norm(found - features) <= tolerance * np.linalg.norm(features):
         raise ModelError(f"{BACKBONE_PROGRAM}: gives other features than Keras does")
     for length in range(1, len(frames) + 1):
         clip = np.zeros_like(features)
         clip[:length] = np.roll(features, length, axis=0)[:length]
         inputs = {"features": clip[None], "sequence_length": np.array([length], np.int32)}
+        first = start_id(folder.model.styles, folder.decoding.style, length)
+        inputs["start_ids"] = np.array([first], np.int32)
         for name, graph in searching.items():
             expected = graph(*map(tf.constant, inputs.values()))
             found = captioner(name, **inputs)
@@ -298,19 +364,6 @@ def _check(target, looking, searching, frames, tolerance):
             as_good = np.abs(found["scores"] - expected["scores"]) < SCORE_TOLERANCE
             if not np.all(same | as_good):
                 raise ModelError(f"{CAPTIONER_PROGRAM}: gives other sentences than Keras does")
-
-
-def _draw_frames(num_frames, size):
-    """Frames of coloured blotches at several scales, always the same."""
-    import cv2
-
-    rng = np.random.default_rng(0)
-    frames = np.zeros((num_frames, *size, 3), np.float32)
-    for frame in frames:
-        for side in (2, 4, 8, 16):
-            blotches = rng.normal(0, 50, (side, side, 3)).astype(np.float32)
-            frame += cv2.resize(blotches, size[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(frames + 127.5, 0, 255).astype(np.uint8)
 
 
 def _cache() -> Path:
@@ -328,7 +381,10 @@ def _has_gpu() -> bool:
 
 if __name__ == "__main__":
     try:
-        convert(ModelFolder.open(sys.argv[1]), Path(sys.argv[2]), INT8 in sys.argv[3:])
+        if len(sys.argv) == 2:
+            prepare(ModelFolder.open(sys.argv[1]))
+        else:
+            convert(ModelFolder.open(sys.argv[1]), Path(sys.argv[2]), INT8 in sys.argv[3:])
     except (OSError, MemoryError):  # another time it may succeed
         raise
     except Exception as error:

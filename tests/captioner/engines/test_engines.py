@@ -11,7 +11,6 @@ import pytest
 from captioner.config import DecodingOptions
 from captioner.engines.keras_engine import KerasEngine
 from captioner.engines.lite_engine import (
-    BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
     LiteEngine,
     Program,
@@ -26,6 +25,7 @@ from captioner.model_folder import ModelFolder
 LITE_ALONE = """
 import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None
+from dataclasses import replace
 import numpy as np
 from captioner.model_folder import ModelFolder
 from captioner.engines.lite_engine import CAPTIONER_PROGRAM, LiteEngine, Program, functions
@@ -33,10 +33,14 @@ from captioner.engines.programs import programs_for
 
 folder = ModelFolder.open(sys.argv[1])
 programs = programs_for(folder, folder.decoding, "lite")
-engine = LiteEngine(Program(programs / CAPTIONER_PROGRAM), folder.decoding)
+engine = LiteEngine(
+    Program(programs / CAPTIONER_PROGRAM), folder.decoding, folder.model.styles
+)
 given = np.load(sys.argv[2])
 clips = [given[f"arr_{i}"] for i in range(len(given.files))]
-for name, options in functions(folder.decoding).items():
+searches = functions(folder.decoding)
+searches |= {style: replace(searches["greedy"], style=style) for style in folder.model.styles[-1:]}
+for name, options in searches.items():
     found = engine(clips, options)._asdict()
     np.savez(f"{sys.argv[3]}/{name}.npz", **found)
 """
@@ -59,7 +63,10 @@ def test_both_engines_give_equal_tokens(model, count, tiny_model, tmp_path):
     programs_for(folder, folder.decoding, "lite")
     subprocess.run([sys.executable, "-c", LITE_ALONE, *arguments], check=True)
     engine = KerasEngine(folder.load_model())
-    for name, options in functions(folder.decoding).items():
+    searches = functions(folder.decoding)
+    for style in folder.model.styles[-1:]:
+        searches[style] = replace(searches["greedy"], style=style)
+    for name, options in searches.items():
         found, expected = np.load(tmp_path / f"{name}.npz"), engine(clips, options)
         np.testing.assert_array_equal(found["token_ids"], expected.token_ids)
         np.testing.assert_array_equal(found["sequence_length"], expected.sequence_length)
@@ -67,7 +74,8 @@ def test_both_engines_give_equal_tokens(model, count, tiny_model, tmp_path):
         np.testing.assert_allclose(
             found["attention_weights"], expected.attention_weights, atol=1e-4
         )
-        assert len({tuple(row) for row in found["token_ids"][:, 0]}) > 3
+        different = len({tuple(row) for row in found["token_ids"][:, 0]})
+        assert different > (1 if name in folder.model.styles else 3)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +131,7 @@ def test_program_for_samples_searches_instead():
 
 def test_lite_backbone_sees_what_keras_sees(folder, programs):
     rng = np.random.default_rng(6)
-    lite = lite_backbone(folder, Program(programs / BACKBONE_PROGRAM, num_threads=2))
+    lite = lite_backbone(folder, programs, num_threads=2)
     backbone = folder.load_backbone()
     assert (lite.name, lite.input_size) == (backbone.name, backbone.input_size)
     assert lite.feature_shape == backbone.feature_shape

@@ -21,7 +21,6 @@ from captioner.engines.lite_engine import (
     BACKBONE_PROGRAM,
     CAPTIONER_PROGRAM,
     LiteEngine,
-    Program,
     lite_backbone,
 )
 from captioner.errors import ModelError
@@ -119,6 +118,36 @@ def test_first_use_writes_into_the_cache_and_says_so(folder, own_cache, converte
     assert programs.programs_for(folder, folder.decoding) == made
     assert len(converter) == 1
     assert not (folder.path / "programs").exists()
+
+
+def test_keras_answers_while_another_process_prepares(folder, own_cache, monkeypatch, caplog):
+    started = []
+    monkeypatch.setattr(programs, "_run_converter", _refuse)  # not in this process
+    monkeypatch.setattr(programs.subprocess, "Popen", lambda command, **_: started.append(command))
+    assert programs.programs_for(folder, folder.decoding, hurry=True) is None
+    assert "beside this; running on TensorFlow" in caplog.text
+    assert [command[-1] for command in started] == [folder.path]
+    name = lite_engine.made_of(folder)
+    under_way = own_cache / "captioner" / "programs" / f"{programs.PARTIAL}{name}-1"
+    under_way.mkdir()
+    assert programs.programs_for(folder, folder.decoding, hurry=True) is None
+    assert "still being prepared" in caplog.text
+    assert len(started) == 1
+    os.utime(under_way, (time.time() - 2 * programs.PREPARING,) * 2)  # its process must have died
+    assert programs.programs_for(folder, folder.decoding, hurry=True) is None
+    assert len(started) == 2
+    with pytest.raises(ModelError, match="no such operator"):
+        programs.programs_for(folder, folder.decoding, "lite", hurry=True)
+
+
+def test_the_process_beside_writes_what_is_found_afterwards(folder, own_cache):
+    subprocess.run(
+        [sys.executable, "-m", "captioner.engines.programs", folder.path],
+        check=True,
+        capture_output=True,
+    )
+    [made] = own_cache.rglob(CAPTIONER_PROGRAM)
+    assert programs.programs_for(folder, folder.decoding, hurry=True) == made.parent
 
 
 @pytest.mark.parametrize("change", ["weights", "options", "code"])
@@ -284,7 +313,7 @@ def test_int8_where_it_was_asked_for(folder, own_cache):
     assert programs_beside(folder) == made
     assert programs.programs_for(folder, folder.decoding) == made
     frames = np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3)).astype(np.uint8)
-    found = lite_backbone(folder, Program(made / BACKBONE_PROGRAM))(frames)
+    found = lite_backbone(folder, made)(frames)
     expected = folder.load_backbone()(frames)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert 0 < error < 0.05
