@@ -27,6 +27,7 @@ from .keras_engine import pad
 
 BACKBONE_PROGRAM, CAPTIONER_PROGRAM = "backbone.tflite", "captioner.tflite"
 STEM_PROGRAM = "stem.tflite"  # first layers of a CNN, where the others compute in integers
+TOGETHER = 8  # frames; with 16 it would be 4 % faster, and take 60 MB more
 
 
 class Program:
@@ -153,9 +154,13 @@ def look(parts: list[Program], frames: np.ndarray, num_regions: int) -> np.ndarr
     Returns:
         `(num_frames, *feature_shape)`; a map that the last one gives is pooled to its regions.
     """
-    features = frames
-    for program in parts:
-        features = program("features", frames=features)["features"]
+    found = []
+    for start in range(0, len(frames), TOGETHER):
+        features = frames[start : start + TOGETHER]
+        for program in parts:
+            features = program("features", frames=features)["features"]
+        found.append(features)
+    features = np.concatenate(found)
     if features.ndim < 4:
         return features
     num_frames, height, width, feature_dim = features.shape
