@@ -25,7 +25,7 @@ ORDER["captioner"] = """
     cli: arguments finding progress caption label info export main __main__
 """
 ORDER["training"] = """
-    options devices work rehearsal metrics saying judgement objectives optimizer
+    options devices work rehearsal metrics captioning judgement objectives optimizer
     data: tables rows label_studio formats manifest reading check store views records
     trainer pace transfer teaching comparison evaluate
     cnn: folder teacher words distill probe

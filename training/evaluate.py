@@ -8,10 +8,10 @@ import numpy as np
 from captioner.pipeline import Captioner
 from captioner.vocabulary import tokenize
 
+from .captioning import caption_features
 from .data.manifest import LabelledClip
 from .data.reading import read_clip, readable
 from .metrics import score
-from .saying import say
 
 
 def features_of(captioner: Captioner, clips: Sequence[LabelledClip]):
@@ -59,7 +59,7 @@ def evaluate(
     labelled = clips
     clips, features = features_of(captioner, labelled)
     references = [clip.captions for clip in clips]
-    said = say(captioner.engine, features, captioner.decoding)
+    said = caption_features(captioner.engine, features, captioner.decoding)
     sentences = [captioner.vocabulary.decode(token_ids) for token_ids in said]
     scores = score(sentences, references, seed=seed)
     shift = np.random.default_rng(seed).integers(1, max(2, len(clips)))

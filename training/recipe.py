@@ -172,9 +172,8 @@ def _begin(
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if base is not None:
         vocabulary = grow_vocabulary(base.vocabulary, captions, options.min_count)
-        still = (
-            options.freeze_encoder or len(clips) <= MOST_FEW
-        )  # which are too few to see motion by
+        # Few clips tell too little of how things move.
+        still = options.freeze_encoder or len(clips) <= MOST_FEW
         motion_dim = base.model.motion_dim or (0 if still else MOTION_DIM)
         config = replace(base.model, vocab_size=len(vocabulary), motion_dim=motion_dim)
         weights = base.path / BACKBONE_WEIGHTS if base.cnn else None

@@ -13,13 +13,13 @@ from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import Vocabulary
 
+from .captioning import caption_features
 from .data.records import Records, read_records
 from .devices import strategy
 from .objectives import Rehearsing
 from .options import CaptionTraining
 from .pace import Pace
 from .rehearsal import Rehearsal
-from .saying import say
 from .trainer import Course, TrainingOptions, then_rewarded, train
 from .transfer import Base, contradicted, imprint, names_in, recall, transfer
 from .work import claim
@@ -181,7 +181,7 @@ class Teaching:
 
     def caption(self, features: Sequence[np.ndarray]) -> list[str]:
         """What the model says of clips now, as people read it."""
-        said = say(self._engine, features, self.folder.decoding)
+        said = caption_features(self._engine, features, self.folder.decoding)
         return [self.folder.vocabulary.decode(token_ids) for token_ids in said]
 
 

@@ -15,11 +15,11 @@ from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
 from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
 
+from .captioning import caption_features
 from .data.manifest import LabelledClip
 from .data.records import Batches
 from .judgement import FUNCTION_WORDS
 from .rehearsal import Recollection, Rehearsal
-from .saying import say
 
 GROUP = 64  # clips that are read at once
 # A new word's log-probability at the start, where it is said and where it is not; how far the fit
@@ -110,7 +110,7 @@ class Base:
         self, features: Sequence[np.ndarray], options: DecodingOptions | None = None
     ) -> list[str]:
         """What it says of clips' features, as people read it; by default as it is used."""
-        said = say(self._engine, features, options or self.folder.decoding)
+        said = caption_features(self._engine, features, options or self.folder.decoding)
         return [self.folder.vocabulary.decode(token_ids) for token_ids in said]
 
     def expect(self, features, sequence_length, token_ids) -> np.ndarray:

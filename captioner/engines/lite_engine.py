@@ -144,12 +144,12 @@ def lite_backbone(folder: ModelFolder, programs: Path, num_threads: int = 1) -> 
         folder.backbone,
         (height, width),
         (*regions, config.feature_dim),
-        lambda frames: look(parts, frames, config.num_regions),
+        lambda frames: extract_features(parts, frames, config.num_regions),
     )
 
 
-def look(parts: list[Program], frames: np.ndarray, num_regions: int) -> np.ndarray:
-    """Features of frames, by the programs of a CNN, one after the other.
+def extract_features(parts: list[Program], frames: np.ndarray, num_regions: int) -> np.ndarray:
+    """Extracts the features of frames, by the programs of a CNN, one after the other.
 
     Returns:
         `(num_frames, *feature_shape)`; a map that the last one gives is pooled to its regions.

@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from captioner.cnn import PRETRAINED
+
 from ..data.views import moving_crop, relight, resized_crop
 from .pack import SIZE, Items
 
@@ -190,7 +192,7 @@ def networks_of(cnn: str | None, dtype: str) -> dict:
 
         return ModelFolder.open(cnn).load_backbone().traceable
 
-    networks = {"efficientnet-lite2": (pretrained, False)}
+    networks = {PRETRAINED: (pretrained, False)}
     if cnn:
         networks["small"] = (bundled, True)
     return networks

@@ -210,7 +210,7 @@ class Learners:
         key = (options, batch_size, self.bank.items.is_video[own[0]])
         if key not in self._decoders:
 
-            def say_all(trainable, fixed, features, views, length, start_ids):
+            def caption_all(trainable, fixed, features, views, length, start_ids):
                 pairs = [
                     *zip(self.model.trainable_variables, trainable, strict=True),
                     *zip(self.model.non_trainable_variables, fixed, strict=True),
@@ -228,7 +228,9 @@ class Learners:
                     )
                 return found.token_ids[:, 0]
 
-            self._decoders[key] = jax.jit(jax.vmap(say_all, in_axes=(0, 0, None, None, None, None)))
+            self._decoders[key] = jax.jit(
+                jax.vmap(caption_all, in_axes=(0, 0, None, None, None, None))
+            )
         said = []
         for a in range(0, len(own), batch_size):
             part = own[a : a + batch_size]
@@ -245,11 +247,6 @@ class Learners:
             )
             said.append(np.asarray(found)[:, : len(part)])
         return list(np.concatenate(said, axis=1))
-
-    def weights(self, number: int = 0) -> dict[str, np.ndarray]:
-        """The weights of one model by the paths of its variables."""
-        paths = [variable.path for variable in self.model.trainable_variables]
-        return {path: np.asarray(x[number]) for path, x in zip(paths, self.trainable)}
 
     def take_up(self, folder: ModelFolder):
         """Begins with the weights of a model of the same shape.
@@ -298,8 +295,8 @@ def _adamw(
     return weights, (first, second)
 
 
-def say(*message):
-    """Tells how far it is, with the seconds since the start."""
+def log(*message):
+    """Writes how far it is, with the seconds since the start."""
     print(f"[{time.monotonic() - BEGAN:6.1f}]", *message, file=sys.stderr, flush=True)
 
 
@@ -366,7 +363,7 @@ def learn_best(learners: Learners, steps: int, seed: int, rounds: int, work: Pat
 
     def report(step, loss):
         rows = validate(learners)
-        say(f"step {step} loss {loss:.3f}", rows)
+        log(f"step {step} loss {loss:.3f}", rows)
         mean = float(np.mean([row["mean"] for row in rows]))
         if mean > best["mean"]:
             best.update(mean=mean, step=step)

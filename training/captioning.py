@@ -1,4 +1,4 @@
-"""What a model says of clips whose features are known."""
+"""Captioning of clips whose features are known."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,10 @@ from captioner.config import DecodingOptions
 BATCH_SIZE = 64
 
 
-def say(engine, features: Sequence[np.ndarray], options: DecodingOptions) -> list[np.ndarray]:
-    """The best sentence for each clip's features, in batches of clips of similar length.
+def caption_features(
+    engine, features: Sequence[np.ndarray], options: DecodingOptions
+) -> list[np.ndarray]:
+    """Finds the best sentence for each clip's features, in batches of clips of similar length.
 
     Args:
         engine: as `captioner.engines.keras_engine.KerasEngine`.
