@@ -56,7 +56,7 @@ def claim(folder: Path, *facts):
     elif file.read_text() != digest:
         raise DatasetError(
             f"{folder}: holds the work on other labels, or with other options; "
-            "delete it, or keep this elsewhere (--work)"
+            "delete it, or keep this elsewhere"
         )
 
 

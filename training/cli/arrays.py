@@ -105,7 +105,12 @@ def _add_learn(verbs):
         help="train so many models first, whose mean word probabilities are learned too",
     )
     add("--steps", type=int, default=4000, help="default: %(default)s")
-    add("--rounds", type=int, default=16, help="measurements; the best one's weights are kept")
+    add(
+        "--rounds",
+        type=int,
+        default=16,
+        help="how often to measure; the model is the mean of the weights that together do best",
+    )
     add("--length-penalty", type=float, default=1.5, help="the model's; default: %(default)s")
     add("--seed", type=int, default=1)
     from ..arrays.recipe import Recipe

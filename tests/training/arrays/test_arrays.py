@@ -106,7 +106,9 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     assert np.load(features / "small.npy").shape == (len(found), 16, 512)
     how = ("--steps", 4, "--rounds", 2, "--batch-size", 2, "--units", 8, "--embedding-dim", 8)
     learn = ("learn", packed, features, model, "--titles", 0, "--weigh", *how)
-    assert "step 4" in _run(*learn)
+    told = _run(*learn)
+    assert "step 4" in told
+    assert "mean of 1 rounds" in told
     folder = ModelFolder.open(model)
     assert folder.backbone == "efficientnet-lite2"
     assert folder.model.styles == ("photo", "video")
