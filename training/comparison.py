@@ -26,7 +26,7 @@ def compare(teaching: Teaching) -> Judgement:
         pairs = _cross_validate(teaching)
     others = (), ()
     if teaching.judged is not None:
-        features = [teaching.judged.features(clip) for clip in range(len(teaching.judged))]
+        features = teaching.judged.features()
         others = teaching.base.caption(features), teaching.caption(features)
     taught = [
         caption for one in teaching.records for clip in one.clips for caption in clip.captions

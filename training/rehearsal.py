@@ -128,10 +128,14 @@ class Rehearsal:
         """Some of the clips, by their places."""
         return replace(self, codes=self.codes[clips], num_frames=self.num_frames[clips])
 
-    def features(self, clip: int) -> np.ndarray:
-        """Those of a clip, `(num_frames, num_regions, feature_dim)` float32."""
-        codes = self.codes[clip, : self.num_frames[clip]].astype(np.float32)
-        return np.maximum(codes @ self.basis.T * self.step + self.mean, self.lowest)
+    def features(self) -> list[np.ndarray]:
+        """Those of each clip, `(num_frames, num_regions, feature_dim)` float32."""
+        real = self.codes[_real(self.codes, self.num_frames)].astype(np.float32)
+        # One product of matrices for all, which is many times faster than one for each clip.
+        frames = real.reshape(-1, real.shape[-1]) @ np.ascontiguousarray(self.basis.T * self.step)
+        frames = np.maximum(frames + self.mean, self.lowest)
+        frames = frames.reshape(*real.shape[:2], -1)
+        return np.split(frames, np.cumsum(self.num_frames)[:-1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,7 @@ class Base:
 
 def recall(base: Base, rehearsal: Rehearsal) -> Recollection:
     """Has a base caption the clips that travel with it."""
-    features = [rehearsal.features(clip) for clip in range(len(rehearsal))]
+    features = rehearsal.features()
     sentences = base.caption(features, base.greedily)
     encoded = [base.folder.vocabulary.encode(sentence) for sentence in sentences]
     token_ids = np.full((len(encoded), max(map(len, encoded))), PAD_ID, np.int32)

@@ -35,20 +35,19 @@ def test_features_come_back_nearly_as_they_were(features, tmp_path):
     np.testing.assert_array_equal(found.codes, built.codes)
     every = np.concatenate([one.ravel() for one in features])
     left = 0.0
-    for clip, true in enumerate(features):
-        kept = found.features(clip)
+    for kept, true in zip(found.features(), features, strict=True):
         assert len(kept) == min(len(true), MOST_FRAMES)
         assert kept.min() >= found.lowest - 1e-6
         if len(true) <= MOST_FRAMES:
             left = max(left, np.abs(kept - true).mean())
     assert left < every.std() * 1.5
     some = found.select([4, 2])
-    np.testing.assert_array_equal(some.features(0), found.features(4))
+    np.testing.assert_array_equal(some.features()[0], found.features()[4])
 
 
 def test_a_clip_without_regions_has_one(features):
     flat = Rehearsal.build([clip[:, 0] for clip in features])
-    assert flat.features(0).shape[1:] == (1, 6)
+    assert flat.features()[0].shape[1:] == (1, 6)
 
 
 def test_a_folder_without_or_with_a_damaged_one(features, tmp_path):
@@ -74,7 +73,7 @@ def test_what_is_rehearsed_holds_a_model_to_its_base(features):
     rehearsal = Rehearsal.build(features)
     token_ids = np.tile(np.array([5, 6, 2, 0], np.int32), (len(features), 1))
     counts = rehearsal.num_frames
-    features = [pad(rehearsal.features(clip), counts.max()) for clip in range(len(counts))]
+    features = [pad(clip, counts.max()) for clip in rehearsal.features()]
     said = {"features": np.stack(features), "sequence_length": counts, "token_ids": token_ids}
     vectors = keras.ops.convert_to_numpy(base.expect(said))
     known = Recollection(rehearsal, ["a"] * len(counts), token_ids, vectors)
