@@ -128,6 +128,19 @@ class Rehearsal:
         """Some of the clips, by their places."""
         return replace(self, codes=self.codes[clips], num_frames=self.num_frames[clips])
 
+    def stretched(self, num_frames: int) -> "Rehearsal":
+        """The same, but for clips of several frames, which have so many now, each shown on.
+
+        A model that is taught clips of many frames, and rehearses but short ones, forgets what it
+        says of long ones.
+        """
+        counts = np.where(self.num_frames > 1, np.maximum(self.num_frames, num_frames), 1)
+        frames = np.arange(counts.max()) * self.num_frames[:, None] // counts[:, None]
+        frames = np.minimum(frames, self.num_frames[:, None] - 1)  # (num_clips, num_frames)
+        codes = self.codes[np.arange(len(self))[:, None], frames]
+        codes[~_real(codes, counts)] = 0
+        return replace(self, codes=codes, num_frames=counts.astype(np.int32))
+
     def features(self) -> list[np.ndarray]:
         """Those of each clip, `(num_frames, num_regions, feature_dim)` float32."""
         real = self.codes[_real(self.codes, self.num_frames)].astype(np.float32)

@@ -68,7 +68,7 @@ class Teaching:
         self._window = options.window if folder.sampling.num_frames > options.window else None
         self._course: tuple[tuple, Course] | None = None
         if rehearsal is not None:
-            self._remember(rehearsal)
+            self._remember(rehearsal.stretched(folder.sampling.num_frames))
         clips = [clip for one in records for clip in one.clips]
         self._names = names_in(clips, folder.vocabulary, base) if base else ()
         self._strategy = strategy()

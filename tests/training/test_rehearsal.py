@@ -45,6 +45,17 @@ def test_features_come_back_nearly_as_they_were(features, tmp_path):
     np.testing.assert_array_equal(some.features()[0], found.features()[4])
 
 
+def test_clips_of_several_frames_are_stretched_and_pictures_are_not(features):
+    built = Rehearsal.build(features)
+    some = built.select([int(np.flatnonzero(built.num_frames == n)[0]) for n in (1, 2, 3, 4)])
+    found = some.stretched(5)
+    assert found.num_frames.tolist() == [1, 5, 5, 5]
+    shown = [[0], [0, 0, 0, 1, 1], [0, 0, 1, 1, 2], [0, 0, 1, 2, 3]]
+    for stretched, kept, frames in zip(found.features(), some.features(), shown, strict=True):
+        np.testing.assert_array_equal(stretched, kept[frames])
+    np.testing.assert_array_equal(some.stretched(2).num_frames, some.num_frames)
+
+
 def test_a_clip_without_regions_has_one(features):
     flat = Rehearsal.build([clip[:, 0] for clip in features])
     assert flat.features()[0].shape[1:] == (1, 6)
