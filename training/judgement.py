@@ -15,6 +15,7 @@ from .work import writing
 
 JUDGEMENT = "judgement.json"  # in a model folder
 RESAMPLES = 10_000
+LEAST_CHANCE = 0.75  # of being better, for a model that is given to people
 MOST_PARROTED, LEAST_VARIETY = 0.02, 0.7  # of what a harmless model says of other clips
 MOST_MORE = 500  # corrections, of which it makes sense to say that so many more may help
 # What nearly every sentence has, so that having it is no merit.
@@ -40,6 +41,7 @@ class Judgement:
         after: of the new one's.
         interval: bounds that hold 95 % of the difference of these means over clips drawn again
             with replacement, the same ones for both (the paired bootstrap).
+        chance: share of these draws of clips in which the new one is better.
         num_others: clips, of those that the old one had learned from, that both were shown too.
         same: share of these of which both say the same.
         parroted: share of these of which the new one says a sentence that it was just taught, and
@@ -51,6 +53,7 @@ class Judgement:
     before: float
     after: float
     interval: tuple[float, float]
+    chance: float = 0.0
     num_others: int = 0
     same: float = 1.0
     parroted: float = 0.0
@@ -63,8 +66,11 @@ class Judgement:
 
     @property
     def is_better(self) -> bool:
-        """Whether it is the better one as far as can be told, and harmless."""
-        return (self.after > self.before or not self.pairs) and not self.is_harmful
+        """Whether it is likely to be the better one, and harmless.
+
+        That the mean of few clips rose is no reason: by chance half of all models show it.
+        """
+        return (self.chance >= LEAST_CHANCE or not self.pairs) and not self.is_harmful
 
     @property
     def is_certain(self) -> bool:
@@ -140,11 +146,13 @@ def judge(
     """
     references = [pair["wanted"] for pair in pairs]
     old, new = (score_content([pair[one] for pair in pairs], references) for one in ("old", "new"))
-    means, bounds = (0.0, 0.0), (0.0, 0.0)
+    means, bounds, chance = (0.0, 0.0), (0.0, 0.0), 0.0
     if pairs:
         means = float(old.mean()), float(new.mean())
         draws = np.random.default_rng(seed).integers(len(pairs), size=(RESAMPLES, len(pairs)))
-        bounds = tuple(np.quantile((new - old)[draws].mean(axis=1), (0.025, 0.975)).tolist())
+        gains = (new - old)[draws].mean(axis=1)
+        bounds = tuple(np.quantile(gains, (0.025, 0.975)).tolist())
+        chance = float((gains > 0).mean())
     known = {" ".join(tokenize(sentence)) for sentence in taught}
     before, after = ([" ".join(tokenize(sentence)) for sentence in several] for several in others)
     found = {}
@@ -156,7 +164,7 @@ def judge(
             "parroted": float(np.mean([b in known and a != b for a, b in both])),
             "variety": len(set(after)) / len(set(before)),
         }
-    return Judgement(pairs, *means, bounds, **found)
+    return Judgement(pairs, *means, bounds, chance, **found)
 
 
 def score_content(sentences: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

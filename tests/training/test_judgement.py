@@ -47,15 +47,23 @@ def test_the_same_sentences_are_no_better():
 
 
 def test_few_clips_show_nothing_for_certain_but_how_many_might():
-    new = [SENTENCES[0], *["a man"] * 4, "a man at the station"]
-    old = [*["a man"] * 4, SENTENCES[4], "a man"]
+    new = [SENTENCES[0], "a man", SENTENCES[2], "a man", SENTENCES[4], "a man"]
+    old = [*["a man"] * 5, SENTENCES[5]]
     found = judge(_pairs(old, new), SENTENCES)
     assert found.is_better
     assert not found.is_certain
-    assert found.more is None or found.more > 0
+    assert found.more > 0
     assert found.describe().startswith("Perhaps better")
-    better = judge(_pairs(["a man"] * 6, [*SENTENCES[:2], *["a man"] * 4]), SENTENCES)
-    assert better.is_better
+
+
+def test_as_many_gains_as_losses_are_chance():
+    old = ["a man", SENTENCES[1], *["a man"] * 4]
+    new = [SENTENCES[0], "a dog in the sun", *["a man"] * 4]
+    found = judge(_pairs(old, new), SENTENCES)
+    assert found.after > found.before
+    assert found.chance < 0.75
+    assert not found.is_better
+    assert "Not better" in found.describe()
 
 
 @pytest.mark.parametrize(
