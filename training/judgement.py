@@ -108,11 +108,13 @@ class Judgement:
                 else f"it says only {self.variety:.0%} as many different sentences as before"
             )
             return f"Not better: {fault}; {figures}."
-        if not self.is_better:
-            return f"Not better: {figures}. More corrections may help."
         if self.is_certain:
             return f"Better: {figures}."
+        if self.after <= self.before:
+            return f"Not better: {figures}. More corrections may help."
         more = f"; about {self.more} more corrections are likely to show" if self.more else ""
+        if not self.is_better:
+            return f"Not better, as far as so few clips can show{more}: {figures}."
         return f"Perhaps better, which so few clips cannot show for certain{more}: {figures}."
 
     def save(self, folder: Path):
