@@ -43,7 +43,7 @@ class Judgement(Schema):
     """Whether a new model is better than the one that it was taught from."""
 
     text = schemas.text_field("For people")
-    is_better = fields.Boolean(metadata={"description": "As far as can be told, and harmless"})
+    is_better = fields.Boolean(metadata={"description": "Likely so, and harmless"})
     is_certain = fields.Boolean(metadata={"description": "Better, and not by chance"})
     is_harmful = fields.Boolean(
         metadata={"description": "It says of other videos what it should not"}
