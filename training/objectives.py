@@ -90,6 +90,9 @@ class Rehearsing(keras.Model):
     over the sentences that the base says (Li and Hoiem 2016, "Learning without forgetting"). It is
     0 with a gradient of 0 where the training begins.
 
+    What is rehearsed lacks detail, as it is kept. So that a model cannot tell by the detail where
+    to say what is new, it may learn from features that lack it too.
+
     Args:
         learner: the caption model, or what learns for it.
         model: the caption model.
@@ -98,6 +101,7 @@ class Rehearsing(keras.Model):
         weight: of the second part.
         batch_size: clips drawn in a step.
         seed: of the draws.
+        coarse: whether what is learned is seen as what is rehearsed.
     """
 
     def __init__(
@@ -109,9 +113,10 @@ class Rehearsing(keras.Model):
         weight: float,
         batch_size: int,
         seed: int,
+        coarse: bool = False,
     ):
         super().__init__()
-        self.learner, self.model = learner, model
+        self.learner, self.model, self.coarse = learner, model, coarse
         self.weight, self.batch_size = weight, batch_size
         self.seeds = keras.random.SeedGenerator(seed)
         self._before = lambda vectors: base.logits(vectors)  # so its weights are not ours
@@ -119,7 +124,7 @@ class Rehearsing(keras.Model):
         arrays = (rehearsal.codes, rehearsal.num_frames, known.token_ids, known.vectors)
         arrays += (rehearsal.basis.T * rehearsal.step, rehearsal.mean)
         self._rehearsed = tuple(map(ops.convert_to_tensor, arrays))
-        self._lowest = rehearsal.lowest
+        self._step, self._lowest = rehearsal.step, rehearsal.lowest
         # Pictures as often as clips, whichever of them there are more of.
         is_still = rehearsal.num_frames == 1
         shares = np.where(is_still, 0.5 / max(1, is_still.sum()), 0.5 / max(1, (~is_still).sum()))
@@ -128,13 +133,21 @@ class Rehearsing(keras.Model):
 
     def call(self, inputs, training=False):
         """As that of what learns."""
+        if training and self.coarse:
+            *_, basis, mean = self._rehearsed
+            codes = ops.matmul(inputs["features"] - mean, ops.transpose(basis)) / self._step**2
+            inputs = {**inputs, "features": self._decode(ops.round(codes))}
         outputs = self.learner(inputs, training=training)
         if training:
             self.add_loss(self.weight * self._forgotten())
         return outputs
 
+    def _decode(self, codes):
+        *_, basis, mean = self._rehearsed
+        return ops.maximum(ops.matmul(codes, basis) + mean, self._lowest)
+
     def _forgotten(self):
-        codes, num_frames, token_ids, vectors, basis, mean = self._rehearsed
+        codes, num_frames, token_ids, vectors, basis, _ = self._rehearsed
         drawn = keras.random.categorical(
             self._chances, self.batch_size, dtype="int32", seed=self.seeds
         )[0]
@@ -146,7 +159,7 @@ class Rehearsing(keras.Model):
         token_ids = token_ids[:, :longest]
         vectors = ops.take(vectors, drawn, axis=0)[:, :longest]
         inputs = {
-            "features": ops.maximum(ops.matmul(codes, basis) + mean, self._lowest),
+            "features": self._decode(codes),
             "sequence_length": ops.take(num_frames, drawn, axis=0),
             "token_ids": token_ids,
         }

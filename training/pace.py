@@ -7,8 +7,9 @@ from .trainer import ROUND_STEPS
 
 EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE = 10, 300, 64, 1e-3  # by default, without a base
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
-KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, at most
-FEW = 20  # clips; up to so many the rate, the steps and the batches are the smallest
+KNOWN_CLIPS, MOST_KNOWN = 800, 30.0  # the second: times as much, at most, but for the fewest clips
+FEWEST = 10  # clips; fewer tell too little, so the model stays the nearer to its base
+FEW = 20  # clips; up to so many the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2e-4, 60, 16, 1500
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
 MOST_VIEWS = 8
@@ -27,6 +28,7 @@ class Pace:
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
         known: how much what the base knows counts against the clips, which count 1.
+        coarse: whether features are learned from with as little detail as those rehearsed.
     """
 
     views: int
@@ -36,16 +38,17 @@ class Pace:
     passes: int
     pass_steps: int | None
     known: float
+    coarse: bool
 
     @classmethod
     def choose(cls, options: CaptionTraining, num_clips: int) -> "Pace":
         """What follows from the number of clips, where it was not told."""
         views, batch_size, rate, steps, passes = 0, BATCH_SIZE, LEARNING_RATE, FEWEST_STEPS, EPOCHS
-        pass_steps = None
+        pass_steps, fewer = None, min(1.0, num_clips / FEWEST)
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
             more = max(1.0, num_clips / FEW)
-            rate = min(FEW_RATE * more**0.7, LEARNING_RATE)
+            rate = min(FEW_RATE * fewer * more**0.7, LEARNING_RATE)
             steps, passes = min(int(FEW_STEPS * more), MOST_STEPS), 1
             batch_size = BATCH_SIZE // 2
             if num_clips <= MOST_FEW:
@@ -59,5 +62,6 @@ class Pace:
             steps,
             passes,
             pass_steps,
-            min(max(1.0, KNOWN_CLIPS / num_clips), MOST_KNOWN),
+            min(max(1.0, KNOWN_CLIPS / num_clips), MOST_KNOWN) / fewer,
+            num_clips <= FEW,
         )

@@ -160,9 +160,16 @@ class Teaching:
         return history, settings
 
     def _rehearse(self, learner: keras.Model) -> Rehearsing:
-        weight, seed = self.pace.known, self.options.seed
+        pace, seed = self.pace, self.options.seed
         return Rehearsing(
-            learner, self.model, self.base.model, self._known, weight, REHEARSED, seed
+            learner,
+            self.model,
+            self.base.model,
+            self._known,
+            pace.known,
+            REHEARSED,
+            seed,
+            pace.coarse,
         )
 
     def _data(self) -> dict:

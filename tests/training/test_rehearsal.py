@@ -114,6 +114,23 @@ def test_what_is_rehearsed_holds_a_model_to_its_base(features):
     assert forgotten()[0] < loss / 3
 
 
+def test_what_is_learned_may_be_seen_with_as_little_detail_as_what_is_rehearsed(features):
+    keras.utils.set_random_seed(3)
+    model, kept = CaptionModel(CONFIG), Rehearsal.build(features)
+    token_ids = np.tile(np.array([5, 6, 2], np.int32), (len(features), 1))
+    known = Recollection(kept, ["a"] * len(features), token_ids, np.zeros((40, 3, 5), np.float32))
+    seen = features[0].astype(np.float32)[None]
+    codes = np.round((seen - kept.mean) @ kept.basis / kept.step)
+    coarse = np.maximum(codes @ kept.basis.T * kept.step + kept.mean, kept.lowest)
+    given = {"sequence_length": np.array([seen.shape[1]], np.int32), "token_ids": token_ids[:1]}
+    learner = Rehearsing(model, model, model, known, 1.0, batch_size=8, seed=1, coarse=True)
+    for training, features_seen in ((False, seen), (True, coarse)):
+        found = learner({"features": seen, **given}, training=training)
+        wanted = model({"features": features_seen, **given})
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(coarse - seen).max() > 0.1
+
+
 def test_a_word_in_whose_place_a_new_one_comes_is_not_rehearsed(features):
     base = Vocabulary.build(["a dog runs on grass", "two men eat", "a man eats bread"])
     others = ["a dog runs", "a man eats", "two men eat", "a man runs", "two men", "men eat bread"]
