@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cnn import PRETRAINED
+from ..cnn import BUNDLED, PRETRAINED
 from ..config import ENGINES, DecodingOptions
 from ..errors import ModelError
 from ..model_folder import ModelFolder
@@ -39,7 +39,7 @@ from .lite_engine import (
     lite_backbone,
     made_of,
 )
-from .quantization import to_integers
+from .quantization import round_weights, to_integers
 
 PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
@@ -48,7 +48,7 @@ PARTIAL, ABANDONED = ".partial-", 3600  # prefix of unfinished folders; seconds,
 PREPARING = 300  # seconds in which a process that prepares will have done so, or died
 KEPT_IN_CACHE = 8  # other folders of programs, each of some 40 MB
 INT8 = "int8"
-CONVERTED_IN_INTEGERS = (PRETRAINED,)  # backbones, unless floats are asked for
+IN_INTEGERS = (PRETRAINED, BUNDLED)  # backbones, unless floats are asked for
 SCORE_TOLERANCE = 1e-4  # sentences whose scores differ by less are as good as each other
 CALIBRATION_FRAMES = 32
 FEATURE_TOLERANCE = {False: 1e-3, True: 2e-1}  # relative, by whether weights are int8
@@ -133,7 +133,7 @@ def prepare(folder: ModelFolder):
     """
     cached = _cache() / made_of(folder)
     try:
-        _write(folder, cached, folder.backbone in CONVERTED_IN_INTEGERS)
+        _write(folder, cached, folder.backbone in IN_INTEGERS)
         _remove_others(cached, KEPT_IN_CACHE)
     except ConversionError as err:
         cached.mkdir(parents=True, exist_ok=True)
@@ -182,11 +182,11 @@ def write_programs(
         folder: the model.
         target: a new folder for them; by default beside the weights, where the model's programs
             are looked for, and where any others are then deleted.
-        int8: lets the CNN compute with 8-bit integers (`CONVERTED_IN_INTEGERS` does so by
-            default): a quarter of the size, faster, and some captions come out otherwise. Most of
-            EfficientNet-Lite2 has integers throughout, see `captioner.engines.quantization`;
-            other networks have weights of 8 bits and scale what they multiply anew each time
-            ("dynamic range").
+        int8: lets the CNN compute with 8-bit integers (those of `IN_INTEGERS` do so by default):
+            a quarter of the size, faster, and some captions come out otherwise. Most of
+            EfficientNet-Lite2 has integers throughout, in ranges that are calibrated; other
+            networks have weights of 8 bits, and scale what they multiply anew for each frame
+            ("dynamic range"). How weights are rounded: `captioner.engines.quantization`.
 
     Returns:
         The folder of the programs.
@@ -196,7 +196,7 @@ def write_programs(
     """
     _expect_convertible(folder)
     if int8 is None:
-        int8 = folder.backbone in CONVERTED_IN_INTEGERS
+        int8 = folder.backbone in IN_INTEGERS
     if target is not None:
         if target.exists():
             raise ModelError(f"{target}: there is something already; name a new folder")
@@ -313,11 +313,13 @@ def convert(folder: ModelFolder, target: Path, int8: bool = False):
     features = looking["features"](tf.constant(frames))["features"].numpy()
     target.mkdir()
     programs = {CAPTIONER_PROGRAM: _to_program(searching)}
-    if int8 and folder.backbone in CONVERTED_IN_INTEGERS:
-        calibration = draw_frames(CALIBRATION_FRAMES, backbone.input_size)
+    calibration = draw_frames(CALIBRATION_FRAMES, backbone.input_size) if int8 else ()
+    if int8 and folder.backbone == PRETRAINED:
         stem, looks = to_integers(backbone.traceable, calibration)
         programs |= {STEM_PROGRAM: stem, BACKBONE_PROGRAM: looks}
     else:
+        if int8 and folder.backbone == BUNDLED:
+            round_weights(backbone.traceable, backbone.traceable.layers, calibration)
         programs[BACKBONE_PROGRAM] = _to_program(looking, int8)
     for name, program in programs.items():
         with open(target / name, "wb") as file:

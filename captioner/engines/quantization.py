@@ -1,19 +1,21 @@
-"""A CNN -> the same CNN, most of it in 8-bit integers, as LiteRT programs.
+"""A CNN -> the same CNN in 8-bit integers.
 
-Weights have a scale a channel, activations one a layer, which is calibrated on frames. Rounding
-weights to the nearest integer shifts what comes out of the first layers of EfficientNet-Lite2,
-whose batch normalisation makes some weights of a filter far larger than others. So they are rounded
-one after the other, and each error is made up for by those that follow (Frantar et al. 2023,
-"GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers").
+Weights have a scale a channel; activations one a layer, which is calibrated on frames, or one a
+frame, found while it is looked at ("dynamic range"). Rounding weights to the nearest integer shifts
+what comes out of the first layers of EfficientNet-Lite2, whose batch normalisation makes some
+weights of a filter far larger than others. So they are rounded one after the other, and each error
+is made up for by those that follow (Frantar et al. 2023, "GPTQ: Accurate Post-Training
+Quantization for Generative Pre-trained Transformers").
 """
 
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 
 FLOATS = 8  # the share of the frames' side down to which a map is not in integers
 LARGEST = 127  # of 8-bit weights, whose scale is symmetric
-MOST_INPUTS = 2048  # of a filter; the time for more grows with their cube
+MOST_INPUTS = 1300  # of a filter; the time for more grows with their cube, and little is gained
 SAMPLES = 2048  # places at which a layer's inputs are looked at
 BLOCK = 64  # inputs after which the errors are handed on to all that follow
 DAMPING = 0.01  # of the second moments, as in the paper
@@ -43,7 +45,7 @@ def to_integers(network, frames: np.ndarray) -> tuple[bytes, bytes]:
 
     place = _border(network)
     first = keras.Model(network.input, network.layers[place].output)
-    _round_weights(network, network.layers[place + 1 :], frames)
+    round_weights(network, network.layers[place + 1 :], frames)
     last = network.layers[-1]
     outputs = last.input if isinstance(last, RegionPooling) else last.output
     rest = keras.Model(first.output, outputs)
@@ -91,8 +93,14 @@ def _in_batches(network, frames):
     return np.concatenate([np.asarray(one) for one in found])
 
 
-def _round_weights(network, layers, frames):
-    """Moves the weights of those convolutions to multiples of their channels' scales."""
+def round_weights(network, layers: Sequence, frames: np.ndarray):
+    """Moves the weights of convolutions to multiples of their channels' scales.
+
+    Args:
+        network: as for `to_integers`.
+        layers: those of its layers whose convolutions are moved.
+        frames: uint8, in which their inputs are looked at, `(num_frames, height, width, 3)`.
+    """
     import keras
 
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)

@@ -129,7 +129,7 @@ def test_program_for_samples_searches_instead():
     assert {options.temperature for options in known.values()} == {0}
 
 
-def test_lite_backbone_sees_what_keras_sees(folder, programs):
+def test_lite_backbone_sees_nearly_what_keras_sees(folder, programs):
     rng = np.random.default_rng(6)
     lite = lite_backbone(folder, programs, num_threads=2)
     backbone = folder.load_backbone()
@@ -137,7 +137,11 @@ def test_lite_backbone_sees_what_keras_sees(folder, programs):
     assert lite.feature_shape == backbone.feature_shape
     for num_frames in (1, 5, 19, 2):
         frames = rng.integers(0, 256, (num_frames, 32, 32, 3)).astype(np.uint8)
-        np.testing.assert_allclose(lite(frames), backbone(frames), rtol=1e-3, atol=1e-4)
+        found, expected = lite(frames), backbone(frames)
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert 0 < error < 0.05  # in 8-bit integers
+        alone = np.concatenate([lite(frame[None]) for frame in frames])
+        np.testing.assert_array_equal(alone, found)  # whatever it was looked at with
 
 
 def test_threads_may_share_a_program(folder, engine):

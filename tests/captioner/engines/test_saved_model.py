@@ -61,7 +61,7 @@ def exported(tiny_model, tmp_path_factory):
 def clips(tiny_model, tmp_path_factory):
     """Two clips, the second one shorter, and what the captioner says of them."""
     folder = tmp_path_factory.mktemp("clips")
-    captioner = Captioner.load(tiny_model)
+    captioner = Captioner.load(tiny_model, engine="keras")  # in floats, as a SavedModel is
     paths = [
         draw_shape_clip(folder / "a.avi", "red", "circle"),
         draw_shape_clip(folder / "b.avi", "blue", "square", num_frames=3),
