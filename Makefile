@@ -27,17 +27,20 @@ screenshots: $(VENV)/dev.installed
 
 # Trains what assets/default and assets/small hold, in OUTPUT, from a folder DATA with labels of
 # each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
-# Hours on two cores, minutes on a GPU; goes on where it was stopped. Needs the extra `model`.
+# Minutes on a GPU; on two cores days, or about five hours with TEACHERS=0 STEPS=1000. Goes on where
+# it was stopped. Needs the extra `model`.
+TEACHERS ?= 6
+STEPS ?= 4000
 STYLES = photo coco title video
 ARRAYS = $(BIN)/python -m training.cli.arrays
-LEARN = $(ARRAYS) learn $(OUTPUT)/packed $(OUTPUT)/features
+LEARN = $(ARRAYS) learn $(OUTPUT)/packed $(OUTPUT)/features --weigh --steps $(STEPS)
 model: $(VENV)/model.installed
 	test -f $(OUTPUT)/packed/items.npz || $(ARRAYS) pack $(OUTPUT)/packed \
 		$(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
 	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(ARRAYS) features \
 		$(OUTPUT)/packed $(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
-	$(LEARN) $(OUTPUT)/default --teachers 6 --weigh
-	$(LEARN) $(OUTPUT)/small --network small --weigh --base small --teacher $(OUTPUT)/default
+	$(LEARN) $(OUTPUT)/default --teachers $(TEACHERS)
+	$(LEARN) $(OUTPUT)/small --network small --base small --teacher $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),
 # unlabelled/ (further pictures), teacher.tflite and classifier.tflite; hours on two cores. Goes on
