@@ -7,8 +7,8 @@ from .trainer import ROUND_STEPS
 
 EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE = 10, 300, 64, 1e-3  # by default, without a base
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
-KNOWN_CLIPS, MOST_KNOWN = 800, 30.0  # the second: times as much, at most, but for the fewest clips
-FEWEST = 10  # clips; fewer tell too little, so the model stays the nearer to its base
+KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, for `FEW` clips at most
+NAMED_KNOWN = 30.0  # the same where few clips teach names, from features that tell less
 FEW = 20  # clips; up to so many the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2e-4, 60, 16, 1500
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
@@ -28,7 +28,8 @@ class Pace:
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
         known: how much what the base knows counts against the clips, which count 1.
-        coarse: whether features are learned from with as little detail as those rehearsed.
+        coarse: whether the clips are seen with as little detail as what the base knows, so that a
+            model cannot tell by the detail where to say a new name.
     """
 
     views: int
@@ -41,13 +42,22 @@ class Pace:
     coarse: bool
 
     @classmethod
-    def choose(cls, options: CaptionTraining, num_clips: int) -> "Pace":
-        """What follows from the number of clips, where it was not told."""
+    def choose(cls, options: CaptionTraining, num_clips: int, named: bool = False) -> "Pace":
+        """What follows from the number of clips, where it was not told.
+
+        Args:
+            options: what was told.
+            num_clips: to learn from.
+            named: whether new words are said of several of them. Such words can be learned from
+                few clips; a way of saying things cannot, so without them fewer than `FEW` clips
+                move a model less.
+        """
         views, batch_size, rate, steps, passes = 0, BATCH_SIZE, LEARNING_RATE, FEWEST_STEPS, EPOCHS
-        pass_steps, fewer = None, min(1.0, num_clips / FEWEST)
+        pass_steps, coarse = None, named and num_clips <= FEW
+        more = max(1.0, num_clips / FEW)
+        fewer = 1.0 if named else min(1.0, num_clips / FEW)
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
-            more = max(1.0, num_clips / FEW)
             rate = min(FEW_RATE * fewer * more**0.7, LEARNING_RATE)
             steps, passes = min(int(FEW_STEPS * more), MOST_STEPS), 1
             batch_size = BATCH_SIZE // 2
@@ -55,6 +65,7 @@ class Pace:
                 batch_size = FEW_BATCH
                 # The same for parts of the clips, so that they share a compiled step.
                 pass_steps = None if options.epochs else round(steps / max(1, steps // ROUND_STEPS))
+        most = NAMED_KNOWN if coarse else MOST_KNOWN
         return cls(
             views if options.views is None else options.views,
             options.batch_size or batch_size,
@@ -62,6 +73,6 @@ class Pace:
             steps,
             passes,
             pass_steps,
-            min(max(1.0, KNOWN_CLIPS / num_clips), MOST_KNOWN) / fewer,
-            num_clips <= FEW,
+            min(max(1.0, KNOWN_CLIPS / num_clips), most) / fewer,
+            coarse,
         )

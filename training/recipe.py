@@ -35,7 +35,7 @@ from .pace import MOST_FEW, Pace
 from .rehearsal import NUM_CLIPS, Rehearsal
 from .report import report_captions
 from .teaching import Teaching, features_of
-from .transfer import Base, grow_vocabulary, permit_repetition
+from .transfer import Base, grow_vocabulary, names_in, permit_repetition
 from .work import only_told, writing
 
 MOTION_DIM = 64  # of models that do not have one of their own
@@ -123,7 +123,8 @@ def prepare(
         base = Base(ModelFolder.open(options.base or DEFAULT_MODEL))
     clips = [clip for part in learned for clip in part]
     folder, backbone, weights = _begin(options, base and base.folder, clips)
-    pace = Pace.choose(options, len(clips))
+    named = base is not None and bool(names_in(clips, folder.vocabulary, base))
+    pace = Pace.choose(options, len(clips), named)
 
     def extract(clips, views=0):
         features = (options.work or options.output / "work") / "features"

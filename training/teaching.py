@@ -161,16 +161,8 @@ class Teaching:
 
     def _rehearse(self, learner: keras.Model) -> Rehearsing:
         pace, seed = self.pace, self.options.seed
-        return Rehearsing(
-            learner,
-            self.model,
-            self.base.model,
-            self._known,
-            pace.known,
-            REHEARSED,
-            seed,
-            pace.coarse,
-        )
+        known, held = self._known, (pace.known, REHEARSED, seed, pace.coarse)
+        return Rehearsing(learner, self.model, self.base.model, known, *held)
 
     def _data(self) -> dict:
         data = {name: getattr(self.options, name) for name in DATA_SETTINGS}

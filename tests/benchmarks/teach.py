@@ -162,7 +162,7 @@ def ciders(sentences: Sequence[str], clips: Sequence[LabelledClip]) -> np.ndarra
     return CiderD(references).score([tokenize(one) for one in sentences])
 
 
-def teach_style(bench: Bench, material: Material) -> dict:
+def teach_style(bench: Bench, material: Material, num_draws: int) -> dict:
     """Own style, and what it does to the old data."""
     rng, found = np.random.default_rng(1), {}
     looked = {"heldout_cider": material.style, **material.old}
@@ -171,7 +171,7 @@ def teach_style(bench: Bench, material: Material) -> dict:
     for count in COUNTS:
         # Of each draw, by name: of each clip before, after, and by the model that was judged.
         draws, written = [], []
-        for draw in range(NUM_DRAWS):
+        for draw in range(num_draws):
             order = np.random.default_rng(7 + draw).permutation(len(material.style))
             taught = [material.style[i] for i in order[:count]]
             said, is_better = bench.teach(taught, f"{draw}-{count}")
@@ -220,6 +220,7 @@ def main():
     parser.add_argument("--base", default="default")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the shared data")
     parser.add_argument("--keep", type=Path, help="folder to work in; default: a temporary one")
+    parser.add_argument("--draws", type=int, default=NUM_DRAWS, help="of the clips to correct")
     args = parser.parse_args()
     started = perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
@@ -228,7 +229,7 @@ def main():
         shared = (args.data / "clips.jsonl").exists()
         material = shared_material(args.data) if shared else drawn_material(folder / "world")
         bench = Bench(folder, args.base)
-        result = teach_style(bench, material) | teach_name(bench, material)
+        result = teach_style(bench, material, args.draws) | teach_name(bench, material)
     result["seconds"] = round(perf_counter() - started)
     print(json.dumps({name: np.round(value, 4).tolist() for name, value in result.items()}))
 
