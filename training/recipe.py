@@ -110,6 +110,7 @@ def prepare(
     options: CaptionTraining,
     learned: Sequence[Sequence[LabelledClip]],
     held_out: Sequence[LabelledClip],
+    base: Base | None = None,
 ) -> Teaching:
     """Makes all ready to learn: the base, the features of all clips, what the base knows.
 
@@ -117,9 +118,9 @@ def prepare(
         options: what from, how, and where to.
         learned: clips to learn from, of each source.
         held_out: those to measure on.
+        base: that of the options, where it was loaded before.
     """
-    base = None
-    if options.has_base:
+    if options.has_base and base is None:
         base = Base(ModelFolder.open(options.base or DEFAULT_MODEL))
     clips = [clip for part in learned for clip in part]
     folder, backbone, weights = _begin(options, base and base.folder, clips)

@@ -147,7 +147,7 @@ class Bench:
             shutil.rmtree(state)
         options = CaptionTraining((labels,), self._model, base=self._base.folder.path)
         keras.utils.set_random_seed(options.seed)
-        teaching = prepare(options, [load_labels(labels).clips], [])
+        teaching = prepare(options, [load_labels(labels).clips], [], self._base)
         teaching.fit()
         judgement = compare(teaching)
         said = {name: teaching.caption(several) for name, several in self._features.items()}
