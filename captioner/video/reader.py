@@ -1,5 +1,7 @@
 """Process isolation: child processes read videos, so that no file can hang or crash the caller."""
 
+import ctypes
+import gc
 import os
 import resource
 import signal
@@ -181,6 +183,7 @@ def serve(file_descriptor: int, seconds: float, memory: int, megapixels: float):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     allow_megapixels(megapixels)
     most = _limit_memory(memory)
+    gc.freeze()  # what is here stays, and need not be gone through after each video
     with Connection(file_descriptor) as connection:
         while True:
             try:
@@ -188,6 +191,7 @@ def serve(file_descriptor: int, seconds: float, memory: int, megapixels: float):
             except EOFError:
                 return
             _answer(connection, request, seconds, most)
+            _give_back_memory()
 
 
 def _answer(connection: Connection, request: Request | Moments, seconds: float, most: float):
@@ -209,6 +213,17 @@ def _answer(connection: Connection, request: Request | Moments, seconds: float, 
         answer = VideoError(f"{request.video}: cannot be read, {type(err).__name__}: {err}")
     signal.setitimer(signal.ITIMER_REAL, 0)
     connection.send(answer)
+
+
+def _give_back_memory():
+    """Frees what only refers to itself, and returns to the system what decoders have freed.
+
+    Both would add up: the C library keeps freed memory in pieces between others that are in use.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim:
+        trim(0)
 
 
 def _limit_memory(megabytes: int) -> float:
