@@ -19,6 +19,7 @@ from captioner.model_folder import BACKBONE_WEIGHTS, SMALL_MODEL, ModelFolder
 from captioner.vocabulary import SPECIAL_TOKENS
 
 from ..work import Checkpoints, claim, load_arrays
+from .averaging import greedy_soup
 from .bank import Bank
 from .features import CLIP_FRAMES, VIEWS, Views
 from .learners import Learners
@@ -92,37 +93,26 @@ def learn_model(
 
 
 def learn_best(learners: Learners, steps: int, seed: int, rounds: int, work: Path):
-    """Teaches learners, and leaves them as the mean of those rounds' weights that validates best.
+    """Teaches learners, and leaves them as the mean of the rounds that validates best."""
+    validate = Validation(learners.bank)
 
-    From the best round on, each further one, in the order of their figures, is taken into the mean
-    if that then validates better ("greedy soup", Wortsman et al. 2022, arXiv:2203.05482).
-    """
-    validate, mean_file = Validation(learners.bank), work / "mean.npz"
-
-    def measure():
-        rows = validate(learners)
-        return float(np.mean([row["mean"] for row in rows])), rows
+    def measure(weights):
+        learners.trainable = [jnp.asarray(x) for x in weights]
+        return float(np.mean([row["mean"] for row in validate(learners)]))
 
     def report(step, loss):
-        quality, rows = measure()
+        rows = validate(learners)
         log(f"step {step} loss {loss:.3f}", rows)
+        quality = np.mean([row["mean"] for row in rows])
         np.savez(work / f"weights-{step}.npz", quality, *map(np.asarray, learners.trainable))
 
     work.mkdir(parents=True, exist_ok=True)
     learners.learn(steps, seed, report, rounds, checkpoints=Checkpoints(work))
-    if not mean_file.exists():
-        found = [load_arrays(path) for path in work.glob("weights-*.npz")]
-        taken, best, mean = [], -1.0, None
-        for quality, *weights in sorted(found, key=lambda one: -one[0]):
-            tried = [*taken, weights]
-            learners.trainable = [jnp.asarray(sum(x) / len(x)) for x in zip(*tried, strict=True)]
-            if taken:
-                quality, _ = measure()
-            if quality > best:
-                taken, best, mean = tried, quality, learners.trainable
-                log(f"mean of {len(taken)} rounds: {quality:.4f}")
-        np.savez(mean_file, *map(np.asarray, mean))
-    learners.trainable = [jnp.asarray(x) for x in load_arrays(mean_file)]
+    kept = (load_arrays(path) for path in work.glob("weights-*.npz"))
+    found = [(float(quality), weights) for quality, *weights in kept]
+    mean, quality, count = greedy_soup(found, measure)
+    log(f"mean of {count} of {len(found)} rounds: {quality:.4f}")
+    learners.trainable = [jnp.asarray(x) for x in mean]
 
 
 def write_folder(learners: Learners, output: Path, length_penalty: float):

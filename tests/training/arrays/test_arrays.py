@@ -11,6 +11,7 @@ import pytest
 
 from captioner.errors import DatasetError
 from captioner.model_folder import ModelFolder
+from training.arrays.averaging import greedy_soup
 from training.arrays.bank import Bank
 from training.arrays.features import CLIP_FRAMES, Views
 from training.arrays.pack import LONGEST, Items, agreement
@@ -108,7 +109,7 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     learn = ("learn", packed, features, model, "--titles", 0, "--weigh", *how)
     told = _run(*learn)
     assert "step 4" in told
-    assert "mean of 1 rounds" in told
+    assert "mean of 1 of 2 rounds" in told
     folder = ModelFolder.open(model)
     assert folder.backbone == "efficientnet-lite2"
     assert folder.model.styles == ("photo", "video")
@@ -129,3 +130,14 @@ def test_features_of_frames_as_they_are_stand_for_every_view(packed):
     assert bank.rows["whole"].tolist() == [0, 0, 0, 1, 1, 1, 2, *videos]
     with pytest.raises(DatasetError, match="has 3 features; expected 22, one a view"):
         Bank(items, views, {"whole": whole[:3]})
+
+
+def test_weights_are_averaged_as_long_as_that_is_better():
+    def quality(weights):
+        return -abs(float(weights[0][0]) - 5.0)
+
+    several = [[np.array([value, value])] for value in (9.0, 6.0, 3.0)]
+    mean, best, count = greedy_soup([(quality(one), one) for one in several], quality)
+    assert (mean[0].tolist(), best, count) == ([4.5, 4.5], -0.5, 2)
+    mean, best, count = greedy_soup([(quality(one), one) for one in several[:2]], quality)
+    assert (mean[0].tolist(), best, count) == ([6.0, 6.0], -1.0, 1)
