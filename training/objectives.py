@@ -135,6 +135,7 @@ class Rehearsing(keras.Model):
         """As that of what learns."""
         if training and self.coarse:
             *_, basis, mean = self._rehearsed
+            # The basis is orthonormal, and times the step here.
             codes = ops.matmul(inputs["features"] - mean, ops.transpose(basis)) / self._step**2
             inputs = {**inputs, "features": self._decode(ops.round(codes))}
         outputs = self.learner(inputs, training=training)

@@ -160,9 +160,17 @@ class Teaching:
         return history, settings
 
     def _rehearse(self, learner: keras.Model) -> Rehearsing:
-        pace, seed = self.pace, self.options.seed
-        known, held = self._known, (pace.known, REHEARSED, seed, pace.coarse)
-        return Rehearsing(learner, self.model, self.base.model, known, *held)
+        pace, base = self.pace, self.base.model
+        return Rehearsing(
+            learner,
+            self.model,
+            base,
+            self._known,
+            weight=pace.known,
+            batch_size=REHEARSED,
+            seed=self.options.seed,
+            coarse=pace.coarse,
+        )
 
     def _data(self) -> dict:
         data = {name: getattr(self.options, name) for name in DATA_SETTINGS}
