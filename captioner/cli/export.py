@@ -45,8 +45,8 @@ def add_export(commands):
         "--int8",
         action=argparse.BooleanOptionalAction,
         help="let the CNN of a LiteRT program compute in 8-bit integers: smaller and faster, and "
-        "some captions differ; default: for the CNNs of models "
-        "that ship and of your own (--no-int8: as in training)",
+        "some captions differ; default: but for a CNN from TensorFlow Hub or Keras (--no-int8: "
+        "as in training)",
     )
     parser.set_defaults(run=_export)
 
