@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioner.vocabulary import tokenize
+
 from .data.manifest import LabelledClip
 from .data.records import Records
 from .judgement import Judgement, judge
@@ -27,11 +29,14 @@ def compare(teaching: Teaching) -> Judgement:
     others = (), ()
     if teaching.judged is not None:
         features = teaching.judged.features()
-        others = teaching.base.caption(features), teaching.caption(features)
+        said = zip(teaching.base.caption(features), teaching.caption(features))
+        # Of a clip with what is now called by a name, another sentence is no harm.
+        kept = [both for both in said if not teaching.replaced & set(tokenize(both[0]))]
+        others = tuple(zip(*kept)) or others
     taught = [
         caption for one in teaching.records for clip in one.clips for caption in clip.captions
     ]
-    return judge(pairs, taught, others, teaching.options.seed)
+    return judge(pairs, taught, others, teaching.names, teaching.options.seed)
 
 
 def _cross_validate(teaching: Teaching) -> list[dict]:

@@ -1,6 +1,7 @@
 """Whether a model that went on from another is better than that one, and how sure that is."""
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,29 @@ class NotBetter(CaptionerError):
 
 
 @dataclass(frozen=True)
+class Name:
+    """How well a model has learned a new word.
+
+    Attributes:
+        word: as it is spoken of.
+        num_wanted: clips that it had not learned from and whose corrections have the word.
+        num_said: of these, clips of which it says the word.
+        elsewhere: share of all other clips of which it says the word.
+    """
+
+    word: str
+    num_wanted: int
+    num_said: int
+    elsewhere: float
+
+    def describe(self) -> str:
+        """A sentence for people."""
+        right = f"{self.num_said} of the {self.num_wanted} that should have it, and of "
+        where = right if self.num_wanted else ""
+        return f'"{self.word}" is said of {where}{self.elsewhere:.1%} of other clips.'
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What a new and an old model say of clips that the new one has not learned from.
 
@@ -47,6 +71,7 @@ class Judgement:
         parroted: share of these of which the new one says a sentence that it was just taught, and
             the old one something else.
         variety: how many different sentences the new one says of these, for each of the old one.
+        names: the new words that it was taught of several clips.
     """
 
     pairs: Sequence[dict]
@@ -58,11 +83,21 @@ class Judgement:
     same: float = 1.0
     parroted: float = 0.0
     variety: float = 1.0
+    names: tuple[Name, ...] = ()
 
     @property
-    def is_harmful(self) -> bool:
-        """Whether it says of other clips what it should not."""
-        return self.parroted > MOST_PARROTED or self.variety < LEAST_VARIETY
+    def harm(self) -> str | None:
+        """What it says of other clips that it should not, for people; None: nothing."""
+        if self.parroted > MOST_PARROTED:
+            return (
+                f"it says sentences that it was just taught of {self.parroted:.0%} of other clips"
+            )
+        if self.variety < LEAST_VARIETY:
+            return f"it says only {self.variety:.0%} as many different sentences as before"
+        for name in self.names:
+            if name.elsewhere > MOST_PARROTED:
+                return f'it says "{name.word}" of {name.elsewhere:.0%} of other clips'
+        return None
 
     @property
     def is_better(self) -> bool:
@@ -70,7 +105,7 @@ class Judgement:
 
         That the mean of few clips rose is no reason: by chance half of all models show it.
         """
-        return (self.chance >= LEAST_CHANCE or not self.pairs) and not self.is_harmful
+        return (self.chance >= LEAST_CHANCE or not self.pairs) and not self.harm
 
     @property
     def is_certain(self) -> bool:
@@ -101,21 +136,17 @@ class Judgement:
             f"{self.before:.2f} before, {self.after:.2f} now (95 % of the difference between "
             f"{self.interval[0]:+.2f} and {self.interval[1]:+.2f})"
         )
-        if self.is_harmful:
-            fault = (
-                f"it says sentences that it was just taught of {self.parroted:.0%} of other clips"
-                if self.parroted > MOST_PARROTED
-                else f"it says only {self.variety:.0%} as many different sentences as before"
-            )
-            return f"Not better: {fault}; {figures}."
+        told = " ".join([f"{figures}.", *(name.describe() for name in self.names)])
+        if self.harm:
+            return f"Not better: {self.harm}; {told}"
         if self.is_certain:
-            return f"Better: {figures}."
+            return f"Better: {told}"
         if self.after <= self.before:
-            return f"Not better: {figures}. More corrections may help."
+            return f"Not better: {told} More corrections may help."
         more = f"; about {self.more} more corrections are likely to show" if self.more else ""
         if not self.is_better:
-            return f"Not better, as far as so few clips can show{more}: {figures}."
-        return f"Perhaps better, which so few clips cannot show for certain{more}: {figures}."
+            return f"Not better, as far as so few clips can show{more}: {told}"
+        return f"Perhaps better, which so few clips cannot show for certain{more}: {told}"
 
     def save(self, folder: Path):
         """Writes it into a model folder, for others to read.
@@ -123,7 +154,7 @@ class Judgement:
         Raises:
             DatasetError: the folder cannot be written.
         """
-        properties = ("is_better", "is_certain", "is_harmful", "more")
+        properties = ("is_better", "is_certain", "harm", "more")
         found = asdict(self) | {name: getattr(self, name) for name in properties}
         found["text"] = self.describe()
         with writing(folder):
@@ -136,6 +167,7 @@ def judge(
     pairs: Sequence[dict],
     taught: Sequence[str],
     others: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    names: Sequence[str] = (),
     seed: int = 0,
 ) -> Judgement:
     """Compares two models by what they say.
@@ -144,10 +176,14 @@ def judge(
         pairs: see `Judgement`; `wanted` is a list of sentences.
         taught: the sentences that the new one learned.
         others: what the old and the new one say of clips of before.
+        names: words that are new and were taught of several clips.
         seed: of the clips drawn for the interval.
     """
     references = [pair["wanted"] for pair in pairs]
-    old, new = (score_content([pair[one] for pair in pairs], references) for one in ("old", "new"))
+    old, new = (
+        score_content([pair[one] for pair in pairs], references, others[0])
+        for one in ("old", "new")
+    )
     means, bounds, chance = (0.0, 0.0), (0.0, 0.0), 0.0
     if pairs:
         means = float(old.mean()), float(new.mean())
@@ -166,13 +202,33 @@ def judge(
             "parroted": float(np.mean([b in known and a != b for a, b in both])),
             "variety": len(set(after)) / len(set(before)),
         }
-    return Judgement(pairs, *means, bounds, chance, **found)
+    counted = tuple(_count(name, pairs, others[1]) for name in names)
+    return Judgement(pairs, *means, bounds, chance, **found, names=counted)
 
 
-def score_content(sentences: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """CIDEr-D of the words that tell what is seen, `(num_clips,)`: all but `FUNCTION_WORDS`."""
-    cider = CiderD([[_content(one) for one in several] for several in references])
-    return cider.score([_content(sentence) for sentence in sentences])
+def _count(name: str, pairs: Sequence[dict], others: Sequence[str]) -> Name:
+    wanted = [any(name in tokenize(one) for one in pair["wanted"]) for pair in pairs]
+    said = [name in tokenize(pair["new"]) for pair in pairs]
+    elsewhere = [is_said for is_said, is_wanted in zip(said, wanted) if not is_wanted]
+    elsewhere += [name in tokenize(sentence) for sentence in others]
+    right = sum(map(operator.and_, said, wanted))
+    return Name(name, sum(wanted), right, float(np.mean(elsewhere)) if elsewhere else 0.0)
+
+
+def score_content(
+    sentences: Sequence[str], references: Sequence[Sequence[str]], others: Sequence[str] = ()
+) -> np.ndarray:
+    """CIDEr-D of the words that tell what is seen, `(num_clips,)`: all but `FUNCTION_WORDS`.
+
+    Args:
+        sentences: of each clip.
+        references: for each clip, what people say.
+        others: sentences of other clips, which show too how rare a word is. Without them a name
+            that all references have would count nothing.
+    """
+    several = [*references, *([one] for one in others)]
+    cider = CiderD([[_content(one) for one in clip] for clip in several])
+    return cider.score([_content(one) for one in sentences], range(len(references)))
 
 
 def _content(sentence: str) -> list[str]:

@@ -46,6 +46,8 @@ class Teaching:
         base: what is gone on from; None without one.
         rehearsal: what stands for the knowledge of the base; None without any.
         judged: some of it that is not rehearsed, for a judge to look for harm on; None likewise.
+        names: new words that are said of several clips.
+        replaced: words of the base in whose place these have come.
         model: the model.
     """
 
@@ -64,13 +66,15 @@ class Teaching:
         self.backbone_weights = backbone_weights
         self.records, self.validation = records, validation
         self.rehearsal, self.judged, self._known = rehearsal, None, None
+        self.replaced: frozenset[str] = frozenset()
         self._work = options.work or options.output / "work"
         self._window = options.window if folder.sampling.num_frames > options.window else None
         self._course: tuple[tuple, Course] | None = None
         if rehearsal is not None:
             self._remember(rehearsal.stretched(folder.sampling.num_frames))
         clips = [clip for one in records for clip in one.clips]
-        self._names = names_in(clips, folder.vocabulary, base) if base else ()
+        self._name_ids = names_in(clips, folder.vocabulary, base) if base else ()
+        self.names = tuple(folder.vocabulary.tokens[token_id] for token_id in self._name_ids)
         self._strategy = strategy()
         with self._strategy.scope():
             self.model = CaptionModel(folder.model, self._window)
@@ -90,14 +94,14 @@ class Teaching:
         features = [clip for one in self.records for clip in features_of(one, vocabulary)]
         said = self.base.caption(features, self.base.greedily)
         corrections = [clip.captions[0] for one in self.records for clip in one.clips]
-        found = contradicted(said, corrections, vocabulary, known)
-        if found:
+        self.replaced = contradicted(said, corrections, vocabulary, known)
+        if self.replaced:
             print(
                 f"captioner: not rehearsed, since something new is said instead: "
-                f"{', '.join(sorted(found))}",
+                f"{', '.join(sorted(self.replaced))}",
                 file=sys.stderr,
             )
-        self._known = known.without(found)
+        self._known = known.without(self.replaced)
 
     def fit(
         self, records: Sequence[Records] | None = None, part: str = ""
@@ -126,7 +130,7 @@ class Teaching:
             learning_rate=pace.learning_rate,
             scheduled_sampling=options.scheduled_sampling,
             patience=options.patience,
-            names=self._names,
+            names=self._name_ids,
             seed=seed,
         )
         state = self._work / f"state{part}"
@@ -139,7 +143,7 @@ class Teaching:
             if base is not None:
                 transfer(base.model, self.model, seed)
                 places = read_records(records, words, READ, seed)
-                imprint(self.model, base, places, self._known, self._names, seed)
+                imprint(self.model, base, places, self._known, self._name_ids, seed)
             made_for = len(batches), rounds
             if self._course is None or self._course[0] != made_for:
                 rehearse = self._rehearse if self._known else None

@@ -39,20 +39,32 @@ class Comparison(Schema):
     )
 
 
+class Name(Schema):
+    """How well a new model has learned a word that the one before did not know."""
+
+    word = schemas.text_field("The word")
+    num_wanted = fields.Integer(metadata={"description": "Corrections that have it"})
+    num_said = fields.Integer(
+        metadata={"description": "Those of which a model says it that was taught the others"}
+    )
+    elsewhere = schemas.number_field("Share of other videos of which the new model says it")
+
+
 class Judgement(Schema):
     """Whether a new model is better than the one that it was taught from."""
 
     text = schemas.text_field("For people")
     is_better = fields.Boolean(metadata={"description": "Likely so, and harmless"})
     is_certain = fields.Boolean(metadata={"description": "Better, and not by chance"})
-    is_harmful = fields.Boolean(
-        metadata={"description": "It says of other videos what it should not"}
+    harm = schemas.text_field(
+        "What it says of other videos that it should not; null: nothing", allow_none=True
     )
     before = schemas.number_field("CIDEr-D of the words that matter, of the model before")
     after = schemas.number_field("Of the new one")
     interval = fields.List(
         fields.Float(), metadata={"description": "Bounds of 95 % of the difference"}
     )
+    names = fields.List(fields.Nested(Name))
     more = fields.Integer(
         allow_none=True,
         metadata={"description": "How many more corrections are likely to help; null: unknown"},

@@ -76,9 +76,35 @@ def test_as_many_gains_as_losses_are_chance():
 def test_harm_to_other_clips_outweighs_what_was_learned(others, fault):
     before = ["a car", "a road", "a lake", "a house", "a tree", "a hill"]
     found = judge(_pairs(["a man"] * 6, SENTENCES), SENTENCES, (before, others))
-    assert found.is_harmful
     assert not found.is_better
     assert fault in found.describe()
+
+
+OTHERS = ["a car", "a road", "a lake", "a house", "a tree", "a hill"]
+
+
+def test_a_name_counts_though_all_corrections_have_it():
+    wanted = [one.replace("dog", "Rex") for one in [SENTENCES[0]] * 4]
+    pairs = [
+        {"video": f"{n}.mp4", "start": None, "end": None, "wanted": [one], "old": "a dog runs"}
+        for n, one in enumerate(wanted)
+    ]
+    said = ["rex runs", "rex runs", "rex runs", "a dog runs"]
+    pairs = [pair | {"new": new} for pair, new in zip(pairs, said)]
+    found = judge(pairs, wanted, (OTHERS, OTHERS), ["rex"])
+    assert found.is_better
+    (name,) = found.names
+    assert (name.num_wanted, name.num_said, name.elsewhere) == (4, 3, 0.0)
+    assert '"rex" is said of 3 of the 4 that should have it, and of 0.0%' in found.describe()
+
+
+def test_a_name_that_is_said_elsewhere_is_harm():
+    pairs = _pairs(["a man"] * 6, SENTENCES)
+    found = judge(pairs, SENTENCES, (OTHERS, [*OTHERS[:5], "rex on a hill"]), ["rex"])
+    assert not found.is_better
+    assert found.harm == 'it says "rex" of 8% of other clips'
+    assert found.names[0].num_wanted == 0
+    assert '"rex" is said of 8.3% of other clips' in found.describe()
 
 
 def test_nothing_to_compare_on():

@@ -184,7 +184,15 @@ def test_a_model_that_is_no_better_is_to_be_discarded(client, corrected, teacher
     assert re.search(r'class="main" data-post="[^"]*/discard"', page)
     # What it should not say, it says of other videos.
     judge(judged["pairs"], ["one thing"], (["a", "b", "c"], ["one thing"] * 3)).save(output)
-    assert "you just taught it of 100 % of other clips" in _page(client)
+    assert "sentences that it was just taught of 100% of other clips" in _page(client)
+    # A new word, where it belongs and where it does not.
+    named = [pair | {"wanted": ["Rex runs"], "new": "rex runs"} for pair in judged["pairs"]]
+    judge(named, [], (["a", "b", "c"], ["a", "b", "rex"]), ["rex"]).save(output)
+    page = _page(client)
+    count = len(named)
+    assert f"It says “rex” of {count} of the {count} corrections that have it" in page
+    assert "and of 33.3 % of other videos" in page
+    assert "it says &#34;rex&#34; of 33% of other clips" in page
     # Perhaps better: how many more would show it.
     judge([judged["pairs"][0], *pairs[1:], *pairs[1:]], []).save(output)
     more = json.loads((output / "judgement.json").read_text())["more"]
