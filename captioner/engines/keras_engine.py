@@ -9,7 +9,7 @@ from ..config import DecodingOptions
 from ..vocabulary import Constraints, Vocabulary
 
 
-def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None = None):
+def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None = None, seed=None):
     """The one graph of all engines: `search(features, sequence_length) -> DecodingResult`.
 
     It takes `start_ids` besides, `(batch_size,)`, instead of those of the options' style.
@@ -18,6 +18,7 @@ def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None =
         model: a `CaptionModel`.
         options: how to search.
         vocabulary: of the model; what options demand of the words needs it.
+        seed: of sentences that are drawn, see `captioner.decoding.decode`.
 
     Raises:
         ValueError: the vocabulary lacks a word of the options.
@@ -45,6 +46,7 @@ def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None =
             required_ids=constraints.required_ids,
             attention_of=lambda state: state["attention_weights"],
             memory=memory,
+            seed=seed,
         )
 
     return search
@@ -53,13 +55,17 @@ def search_with(model, options: DecodingOptions, vocabulary: Vocabulary | None =
 class KerasEngine:
     """Runs encoder and search in one graph on whichever backend Keras has."""
 
-    def __init__(self, model, vocabulary: Vocabulary | None = None):
+    def __init__(self, model, vocabulary: Vocabulary | None = None, seed: int | None = None):
         """Args:
         model: a `CaptionModel`.
         vocabulary: its words, which `start_with`, `avoid` and `mention` need.
+        seed: of sentences that are drawn; by default others each time.
         """
+        import keras
+
         self.model = model
         self.vocabulary = vocabulary
+        self._seeds = keras.random.SeedGenerator(seed)
         self._search = cache(self._compile)
 
     def __call__(self, features: list[np.ndarray], options: DecodingOptions) -> DecodingResult:
@@ -84,7 +90,7 @@ class KerasEngine:
     def _compile(self, options):
         import keras
 
-        search = search_with(self.model, options, self.vocabulary)
+        search = search_with(self.model, options, self.vocabulary, self._seeds)
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -99,10 +105,28 @@ class KerasEngine:
                 ],
             )
         if keras.backend.backend() == "jax":
-            import jax
-
-            return jax.jit(search)
+            return self._compile_jax(search)
         return search
+
+    def _compile_jax(self, search):
+        """With the state of the seeds handed in and out, as JAX changes nothing in place."""
+        import jax
+        import keras
+
+        state = self._seeds.state
+
+        @jax.jit
+        def search_from(value, features, sequence_length):
+            with keras.StatelessScope([(state, value)]) as scope:
+                result = search(features, sequence_length)
+            return result, scope.get_current_value(state)
+
+        def search_on(features, sequence_length):
+            result, value = search_from(state.value, features, sequence_length)
+            state.assign(value)
+            return result
+
+        return search_on
 
 
 def pad(clip, num_frames):

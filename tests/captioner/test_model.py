@@ -187,6 +187,17 @@ def test_what_the_model_sees_changes_what_it_says(model):
     assert len({tuple(row[0]) for row in engine(clips, options).token_ids}) > 1
 
 
+def test_drawn_sentences_follow_from_the_seed(model):
+    rng = np.random.default_rng(9)
+    clips = [_features(rng, 3) for _ in range(8)]
+    options = DecodingOptions(temperature=1.0, num_captions=4, max_length=6)
+    one, same, other = (KerasEngine(model, seed=seed) for seed in (3, 3, 4))
+    first = one(clips, options).token_ids
+    np.testing.assert_array_equal(same(clips, options).token_ids, first)
+    assert (other(clips, options).token_ids != first).any()
+    assert (one(clips, options).token_ids != first).any()
+
+
 def test_a_style_is_the_token_before_the_first_word():
     model = _build(replace(CONFIG, styles=("video", "photo")))
     lengths = np.array([3, 1], np.int32)
