@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from .options import CaptionTraining
 from .trainer import ROUND_STEPS
 
-EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE = 10, 300, 64, 1e-3  # by default, without a base
+# By default, without a base:
+EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE, LABEL_SMOOTHING = 10, 300, 64, 1e-3, 0.1
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
 KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, for `FEW` clips at most
 NAMED_KNOWN = 30.0  # the same where few clips teach names, from features that tell less
@@ -24,6 +25,8 @@ class Pace:
         views: further ones of each clip.
         batch_size: clips in a batch.
         learning_rate: at its peak.
+        label_smoothing: as `training.trainer.TrainingOptions` has it. A base already spreads its
+            guesses; to spread them further would make it forget.
         steps: of the whole training, at least, where its passes were not told.
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
@@ -35,6 +38,7 @@ class Pace:
     views: int
     batch_size: int
     learning_rate: float
+    label_smoothing: float
     steps: int
     passes: int
     pass_steps: int | None
@@ -59,7 +63,7 @@ class Pace:
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
             rate = min(FEW_RATE * fewer * more**0.7, LEARNING_RATE)
-            steps, passes = min(int(FEW_STEPS * more), MOST_STEPS), 1
+            steps, passes = min(int(FEW_STEPS * more**1.2), MOST_STEPS), 1
             batch_size = BATCH_SIZE // 2
             if num_clips <= MOST_FEW:
                 batch_size = FEW_BATCH
@@ -70,6 +74,7 @@ class Pace:
             views if options.views is None else options.views,
             options.batch_size or batch_size,
             options.learning_rate or rate,
+            0.0 if options.has_base else LABEL_SMOOTHING,
             steps,
             passes,
             pass_steps,

@@ -128,6 +128,7 @@ class Teaching:
             epochs=options.epochs or max(pace.passes, -(-pace.steps // len(batches))),
             batch_size=size,
             learning_rate=pace.learning_rate,
+            label_smoothing=pace.label_smoothing,
             scheduled_sampling=options.scheduled_sampling,
             patience=options.patience,
             names=self._name_ids,
