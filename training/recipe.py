@@ -78,9 +78,10 @@ def _train(options: CaptionTraining) -> ModelFolder:
         if not several:
             raise DatasetError(f"{path}: has no row of the split train")
     held_out = [clip for part in parts for clip in part if clip.split == "val"]
+    selects = bool(held_out)
     if options.has_base and not held_out and sum(map(len, learned)) > MOST_FEW:
         learned, held_out = hold_out(learned, options.seed)
-    teaching = prepare(options, learned, held_out)
+    teaching = prepare(options, learned, held_out, selects=selects)
     folder, base = teaching.folder, teaching.base
     history, settings = teaching.fit()
     judgement = None
@@ -111,6 +112,7 @@ def prepare(
     learned: Sequence[Sequence[LabelledClip]],
     held_out: Sequence[LabelledClip],
     base: Base | None = None,
+    selects: bool = True,
 ) -> Teaching:
     """Makes all ready to learn: the base, the features of all clips, what the base knows.
 
@@ -119,6 +121,7 @@ def prepare(
         learned: clips to learn from, of each source.
         held_out: those to measure on.
         base: that of the options, where it was loaded before.
+        selects: as of `Teaching`.
     """
     if options.has_base and base is None:
         base = Base(ModelFolder.open(options.base or DEFAULT_MODEL))
@@ -136,7 +139,8 @@ def prepare(
     records = [extract(part, pace.views) for part in learned]
     validation = extract(held_out) if held_out else None
     rehearsal = base and _rehearsal(options, base.folder, extract)
-    return Teaching(options, pace, folder, weights, records, validation, base, rehearsal)
+    known = base, rehearsal
+    return Teaching(options, pace, folder, weights, records, validation, *known, selects)
 
 
 def _rehearsal(options: CaptionTraining, base: ModelFolder, extract) -> Rehearsal | None:

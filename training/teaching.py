@@ -43,6 +43,9 @@ class Teaching:
         backbone_weights: the file of its CNN's weights; None where that has none of its own.
         records: what is learned from, of each source.
         validation: what is not; None without any.
+        selects: whether the weights are those of the round that did best on it. Few clips tell
+            rounds apart by chance only, and can then not judge: so those that were held out for
+            the judgement do not select, and the last round stays.
         base: what is gone on from; None without one.
         rehearsal: what stands for the knowledge of the base; None without any.
         judged: some of it that is not rehearsed, for a judge to look for harm on; None likewise.
@@ -61,10 +64,11 @@ class Teaching:
         validation: Records | None = None,
         base: Base | None = None,
         rehearsal: Rehearsal | None = None,
+        selects: bool = True,
     ):
         self.options, self.pace, self.folder, self.base = options, pace, folder, base
         self.backbone_weights = backbone_weights
-        self.records, self.validation = records, validation
+        self.records, self.validation, self.selects = records, validation, selects
         self.rehearsal, self.judged, self._known = rehearsal, None, None
         self.replaced: frozenset[str] = frozenset()
         self._work = options.work or options.output / "work"
@@ -121,7 +125,7 @@ class Teaching:
         validation = None
         if records is None:
             records = self.records
-            if self.validation is not None:
+            if self.validation is not None and self.selects:
                 validation = read_records(self.validation, words, size)
         batches = read_records(records, words, size, seed, options.shares, length)
         rounds = TrainingOptions(

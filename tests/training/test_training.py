@@ -342,6 +342,20 @@ def test_a_model_that_is_no_better_is_not_written_unless_forced(
     assert len(Rehearsal.load(tmp_path / "new")) == 4  # it travels on
 
 
+def test_clips_that_are_held_out_judge_and_choose_no_round(
+    labelled_clips, tiny_model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("training.recipe.MOST_FEW", 3)  # clips
+    command = ["train", str(labelled_clips), "--base", str(tiny_model), "--views", "0"]
+    command += ["--rehearse", str(labelled_clips), "--epochs", "1", "--learning-rate", "1e-9"]
+    assert main([*command, "--output", str(tmp_path / "new")]) == SOME_FAILED
+    told = capsys.readouterr().err
+    assert "one of 10 videos is held out, to judge the new model on" in told
+    assert "judging, part" not in told
+    assert "val_cider" not in told
+    assert len(json.loads((tmp_path / "new/judgement.json").read_text())["pairs"]) == 1
+
+
 def test_new_words_begin_where_they_were_said(labelled_clips, tiny_model, tmp_path):
     base, captioner = ModelFolder.open(tiny_model), Captioner.load(tiny_model)
     clips = read_labels(labelled_clips, "train")
