@@ -1,12 +1,16 @@
 """Features on the device and what they are views of; batches drawn from them by a recipe."""
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 
 from captioner.errors import DatasetError
 from captioner.vocabulary import style_token
 
-from .features import CLIP_FRAMES, Views
+from .features import CLIP_FRAMES, VIEWS, Views
 from .pack import Items
 from .recipe import MOST_PER_ITEM, Recipe
 
@@ -51,6 +55,13 @@ class Bank:
         self.pictures = np.flatnonzero(learned & ~items.is_video & ~title)
         self.titles = np.flatnonzero(learned & ~items.is_video & title)
         self.videos = np.flatnonzero(learned & items.is_video)
+
+    @classmethod
+    def load(cls, packed: Path, features: Path, networks: Iterable[str]) -> "Bank":
+        """Takes what `pack` and `write_features` wrote."""
+        arrays = {name: np.load(features / f"{name}.npy", mmap_mode="r") for name in networks}
+        views = Views(**json.loads((features / VIEWS).read_text()))
+        return cls(Items.load(packed), views, arrays)
 
     def _rows(self, name, num_rows, counts):
         """Which row of a network's features each view has."""

@@ -1,6 +1,5 @@
 """A caption model taught from features in memory, as a model folder."""
 
-import json
 import os
 import sys
 import time
@@ -21,9 +20,8 @@ from captioner.vocabulary import SPECIAL_TOKENS
 from ..work import Checkpoints, claim, load_arrays
 from .averaging import greedy_soup
 from .bank import Bank
-from .features import CLIP_FRAMES, VIEWS, Views
+from .features import CLIP_FRAMES
 from .learners import Learners
-from .pack import Items
 from .recipe import Recipe
 from .validation import Validation
 
@@ -74,9 +72,7 @@ def learn_model(
     claim(work, str(packed), str(features), *told)
     taught = teacher or num_teachers
     names = {network, *[PRETRAINED] * bool(taught)}
-    arrays = {name: np.load(features / f"{name}.npy", mmap_mode="r") for name in names}
-    views = Views(**json.loads((features / VIEWS).read_text()))
-    bank = Bank(Items.load(packed), views, arrays)
+    bank = Bank.load(packed, features, names)
     teachers = None
     if taught:
         seeds = [seed + 100 + number for number in range(num_teachers or 1)]
