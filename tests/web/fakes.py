@@ -190,7 +190,7 @@ def _caption(model, output, *videos):
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     if name == "work":
-        delay = float(os.environ.get("FAKE_SECONDS", "0"))
+        delay, hold = float(os.environ.get("FAKE_SECONDS", "0")), os.environ.get("FAKE_HOLD")
 
         def load_labeller(path):
             labeller = FakeLabeller.load(path)
@@ -198,6 +198,8 @@ if __name__ == "__main__":
 
             def label(video, reader=None):
                 time.sleep(delay)
+                while hold and Path(hold).exists():
+                    time.sleep(0.02)
                 if Path(video).read_bytes().endswith(SPLIT):
                     os.kill(os.getpid(), 9)
                 return look(video)

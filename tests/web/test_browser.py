@@ -195,7 +195,8 @@ def test_from_the_first_video_to_an_own_model(person, files):
 
 def test_a_timeline_that_seeks(person, files, tmp_path, monkeypatch):
     """By pointer and by keyboard alone; and labels that come leave the player alone."""
-    monkeypatch.setenv("FAKE_SECONDS", "0.7")  # so that what is being done is seen
+    hold = tmp_path / "hold"
+    monkeypatch.setenv("FAKE_HOLD", str(hold))  # so that what is being done is seen
     browser, current = person.browser, "document.querySelector('video').currentTime"
     config = WebConfig(data=tmp_path / "data", min_free=0)
     config = replace(config, label_model=label_folder(tmp_path / "moments", multi_label=True))
@@ -231,8 +232,10 @@ def test_a_timeline_that_seeks(person, files, tmp_path, monkeypatch):
         person.click(".timeline .seek", "0:00.8")
         assert person.wait(f"{current} > 0.75 && {current}") > 0.75
 
+        hold.touch()
         person.click("#label")
         person.see(".timeline .notice")
+        hold.unlink()
         person.see("#label", "Label again")
         assert person.wait("document.querySelector('video').kept")
 
