@@ -26,7 +26,8 @@ class Pace:
         batch_size: clips in a batch.
         learning_rate: at its peak.
         label_smoothing: as `training.trainer.TrainingOptions` has it. A base already spreads its
-            guesses; to spread them further would make it forget.
+            guesses, and to spread them further would make it forget; but names that few clips
+            teach are said elsewhere too without.
         steps: of the whole training, at least, where its passes were not told.
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
@@ -74,7 +75,7 @@ class Pace:
             views if options.views is None else options.views,
             options.batch_size or batch_size,
             options.learning_rate or rate,
-            0.0 if options.has_base else LABEL_SMOOTHING,
+            LABEL_SMOOTHING if coarse or not options.has_base else 0.0,
             steps,
             passes,
             pass_steps,

@@ -27,8 +27,10 @@ def test_the_fewer_clips_the_less_a_model_moves_but_for_names():
     assert not Pace.choose(OPTIONS, FEW + 1, named=True).coarse
 
 
-def test_only_without_a_base_guesses_are_spread():
+def test_guesses_are_spread_without_a_base_and_for_few_names():
     assert Pace.choose(OPTIONS, 5).label_smoothing == 0
+    assert Pace.choose(OPTIONS, 5, named=True).label_smoothing == LABEL_SMOOTHING
+    assert Pace.choose(OPTIONS, FEW + 1, named=True).label_smoothing == 0
     assert Pace.choose(replace(OPTIONS, base="none"), 5).label_smoothing == LABEL_SMOOTHING
 
 
