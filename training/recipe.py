@@ -139,8 +139,7 @@ def prepare(
     records = [extract(part, pace.views) for part in learned]
     validation = extract(held_out) if held_out else None
     rehearsal = base and _rehearsal(options, base.folder, extract)
-    known = base, rehearsal
-    return Teaching(options, pace, folder, weights, records, validation, *known, selects)
+    return Teaching(options, pace, folder, weights, records, validation, base, rehearsal, selects)
 
 
 def _rehearsal(options: CaptionTraining, base: ModelFolder, extract) -> Rehearsal | None:

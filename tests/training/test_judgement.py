@@ -10,6 +10,7 @@ SENTENCES = [f"a {what} {does} in the {where}" for what, does, where in (
     ("dog", "runs", "snow"), ("cat", "sleeps", "sun"), ("boat", "sails", "harbour"),
     ("child", "paints", "garden"), ("horse", "jumps", "arena"), ("train", "stops", "station"),
 )]  # fmt: skip
+OTHERS = ["a car", "a road", "a lake", "a house", "a tree", "a hill"]
 
 
 def _pairs(old, new):
@@ -74,13 +75,9 @@ def test_as_many_gains_as_losses_are_chance():
     ],
 )
 def test_harm_to_other_clips_outweighs_what_was_learned(others, fault):
-    before = ["a car", "a road", "a lake", "a house", "a tree", "a hill"]
-    found = judge(_pairs(["a man"] * 6, SENTENCES), SENTENCES, (before, others))
+    found = judge(_pairs(["a man"] * 6, SENTENCES), SENTENCES, (OTHERS, others))
     assert not found.is_better
     assert fault in found.describe()
-
-
-OTHERS = ["a car", "a road", "a lake", "a house", "a tree", "a hill"]
 
 
 def test_a_name_counts_though_all_corrections_have_it():
