@@ -53,6 +53,7 @@ export class Upload {
 
   async send(onProgress) {
     await this.read(0); // before it is announced
+    if (this.gone) return;
     let offset = await this.begin();
     while (offset < this.file.size && !this.gone) {
       try {
