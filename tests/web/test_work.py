@@ -439,6 +439,18 @@ def test_stretches_are_corrected_while_they_play(person, add, api, clip):
     assert person.complaints() == []
 
 
+# `window.asking`: requests that are open, and for half a second more, in which the page asks for
+# what follows from the answer.
+COUNT_REQUESTS = """
+    const send = window.fetch;
+    window.asking = 0;
+    window.fetch = (...request) => {
+      window.asking += 1;
+      return send(...request).finally(() => { setTimeout(() => { window.asking -= 1; }, 500); });
+    };
+"""
+
+
 def _slow_down(person, seconds):
     """Lets the browser wait so long for each answer."""
     conditions = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -457,6 +469,7 @@ def test_the_whole_queue_and_hundreds_of_files(person, api, clips, tmp_path):
     api("POST", "/queue/pause")
     person.go("/")
     person.see("#queue", "New videos wait until you resume.")
+    person.browser.execute_script(COUNT_REQUESTS)
     _slow_down(person, 0.3)  # so that most are still to come when they are cancelled
     person.all("#folder")[0].send_keys(str(folder))
     person.see("#uploading", "files to upload")
@@ -466,6 +479,8 @@ def test_the_whole_queue_and_hundreds_of_files(person, api, clips, tmp_path):
     person.click("#uploading button")
     person.wait("!document.querySelector('#uploads li')")
     _slow_down(person, 0)
+    # What was announced meanwhile is deleted once the page knows its id; then all is still.
+    person.wait("window.asking === 0", seconds=60)
     wait(lambda: api("GET", "/queue")["open"] == api("GET", "/videos")["total"])
     assert 0 < api("GET", "/queue")["open"] < 300
 
