@@ -11,7 +11,8 @@ EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE, LABEL_SMOOTHING = 10, 300, 64, 
 KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, for `FEW` clips at most
 NAMED_KNOWN = 30.0  # the same where few clips teach names, from features that tell less
 FEW = 20  # clips; up to so many the steps and the batches are the smallest
-FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2e-4, 60, 16, 1500
+FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2.5e-4, 40, 16, 1500
+REHEARSED, FEW_REHEARSED = 16, 32  # clips of the base in a step; where it counts most, the second
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
 MOST_VIEWS = 8
 MOST_FEW = 100  # clips; up to so many a pass is as long as is good for them
@@ -32,6 +33,8 @@ class Pace:
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
         known: how much what the base knows counts against the clips, which count 1.
+        rehearsed: clips of the base in a step. What counts much must not be told by few clips, or
+            a model drifts with those that were drawn.
         coarse: whether the clips are seen with as little detail as what the base knows, so that a
             model cannot tell by the detail where to say a new name.
     """
@@ -44,6 +47,7 @@ class Pace:
     passes: int
     pass_steps: int | None
     known: float
+    rehearsed: int
     coarse: bool
 
     @classmethod
@@ -63,8 +67,8 @@ class Pace:
         fewer = 1.0 if named else min(1.0, num_clips / FEW)
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
-            rate = min(FEW_RATE * fewer * more**0.7, LEARNING_RATE)
-            steps, passes = min(int(FEW_STEPS * more**1.2), MOST_STEPS), 1
+            rate = min(FEW_RATE * fewer * more**0.6, LEARNING_RATE)
+            steps, passes = min(int(FEW_STEPS * more**1.4), MOST_STEPS), 1
             batch_size = BATCH_SIZE // 2
             if num_clips <= MOST_FEW:
                 batch_size = FEW_BATCH
@@ -80,5 +84,6 @@ class Pace:
             passes,
             pass_steps,
             min(max(1.0, KNOWN_CLIPS / num_clips), most) / fewer,
+            FEW_REHEARSED if num_clips <= MOST_FEW else REHEARSED,
             coarse,
         )

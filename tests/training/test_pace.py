@@ -24,6 +24,7 @@ def test_the_fewer_clips_the_less_a_model_moves_but_for_names():
     assert not few.coarse
     assert named.learning_rate == FEW_RATE > few.learning_rate
     assert named.known < few.known
+    assert named.rehearsed == few.rehearsed > Pace.choose(OPTIONS, 200).rehearsed
     assert not Pace.choose(OPTIONS, FEW + 1, named=True).coarse
 
 
