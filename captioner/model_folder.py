@@ -7,6 +7,7 @@ A model folder holds all that must agree with the weights, and nothing that is e
     captioner.weights.h5 the caption model
     backbone.weights.h5  the CNN, where the backbone is `bundled`
     README.md            the model card
+    reranker.npz         what people say of which pictures, to rerank a search's sentences by
     rehearsal.npz        features of clips that it learned from, for trainings that go on from it
     programs/            the two as LiteRT programs, where `captioner export` wrote them
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 from .config import CnnConfig, DecodingOptions, ModelConfig, SamplingOptions
 from .errors import ModelError
+from .reranker import RERANKER
 from .vocabulary import SPECIAL_TOKENS, Vocabulary, style_token
 
 FORMAT_VERSION = 1
@@ -111,7 +113,9 @@ class ModelFolder:
             ModelError: a file is missing.
         """
         digest = hashlib.sha256()
-        for name in (CONFIG, VOCABULARY, WEIGHTS, *[BACKBONE_WEIGHTS] * (self.cnn is not None)):
+        names = [CONFIG, VOCABULARY, WEIGHTS, *[BACKBONE_WEIGHTS] * (self.cnn is not None)]
+        names += [RERANKER] * (self.path / RERANKER).exists()
+        for name in names:
             try:
                 with open(self.path / name, "rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())

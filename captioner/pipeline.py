@@ -19,6 +19,7 @@ from .engines.lite_engine import (
 from .engines.programs import programs_for
 from .errors import ModelError
 from .model_folder import DEFAULT_MODEL, ModelFolder
+from .reranker import RerankingEngine
 from .video import read_frames
 from .video.reader import Reader, ReadingLimits, Request
 from .vocabulary import Vocabulary, join
@@ -34,7 +35,7 @@ class Captioner:
     def __init__(
         self,
         backbone: Backbone,
-        engine: KerasEngine | LiteEngine,
+        engine: KerasEngine | LiteEngine | RerankingEngine,
         vocabulary: Vocabulary,
         sampling: SamplingOptions,
         decoding: DecodingOptions,
@@ -105,6 +106,7 @@ class Captioner:
             # Its products are too small to share among cores.
             program = Program(programs / CAPTIONER_PROGRAM)
             engine = LiteEngine(program, folder.decoding, folder.model.styles)
+        engine = RerankingEngine.of(engine, folder.path)
         return cls(backbone, engine, folder.vocabulary, folder.sampling, decoding, folder.version)
 
     def caption(self, video: str | Path) -> Caption:

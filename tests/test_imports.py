@@ -17,7 +17,7 @@ ORDER["captioner"] = """
     vocabulary
     cnn: regions bundled efficientnet backbones
     layers: recurrence cells attention sequence
-    model decoding model_folder
+    model decoding reranker model_folder
     engines: keras_engine lite_engine drawing quantization programs saved_model
     batch pipeline output sidecars journal
     moments: model folder segments output labeller
@@ -31,7 +31,7 @@ ORDER["training"] = """
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate
     report recipe moments.recipe
-    arrays: pack features recipe bank validation learners averaging learn
+    arrays: pack features recipe bank validation learners averaging learn reranking
     cli: arguments train evaluate labels distill moments arrays
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -1,10 +1,12 @@
 """The verb `export` of the `captioner` command."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..errors import CaptionerError
 from ..model_folder import DEFAULT_MODEL, ModelFolder
+from ..reranker import RERANKER
 from ..terminal import ALL_GOOD, muted_stderr, positive
 
 
@@ -63,5 +65,11 @@ def _export(args) -> int:
     with muted_stderr():
         from ..engines.saved_model import write_saved_model
     write_saved_model(folder, args.output, args.num_captions)
+    if (folder.path / RERANKER).exists():
+        print(
+            "captioner: of a picture, a SavedModel says what its search finds best; it does not "
+            "rerank sentences as captioner caption does",
+            file=sys.stderr,
+        )
     print(args.output)
     return ALL_GOOD
