@@ -40,6 +40,7 @@ model: $(VENV)/model.installed
 	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(ARRAYS) features \
 		$(OUTPUT)/packed $(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
 	$(LEARN) $(OUTPUT)/default --teachers $(TEACHERS)
+	$(ARRAYS) rerank $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
 	$(LEARN) $(OUTPUT)/small --network small --base small --teacher $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),

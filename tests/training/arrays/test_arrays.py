@@ -19,11 +19,11 @@ from training.arrays.pack import LONGEST, Items, agreement
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
 
-def _run(*arguments):
+def _run(*arguments, status=0):
     environment = os.environ | {"KERAS_BACKEND": "jax"}
     command = [sys.executable, "-m", "training.cli.arrays", *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == status, done.stderr[-3000:]
     return done.stderr
 
 
@@ -116,6 +116,7 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     weights = (model / "captioner.weights.h5").read_bytes()
     assert "step" not in _run(*learn)
     assert (model / "captioner.weights.h5").read_bytes() == weights
+    assert "nothing is said of 10 pictures" in _run("rerank", packed, features, model, status=2)
     small = tmp_path / "small"
     _run("learn", packed, features, small, "--network", "small", "--teacher", model, *learn[4:])
     assert ModelFolder.open(small).backbone == "bundled"
