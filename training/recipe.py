@@ -9,6 +9,7 @@ the fewer clips there are to learn from, and is judged on clips that it has not 
 it is no better, no model is written: the base is the better one.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from captioner.config import DecodingOptions, ModelConfig, SamplingOptions
 from captioner.engines.programs import write_programs
 from captioner.errors import DatasetError
 from captioner.model_folder import BACKBONE_WEIGHTS, DEFAULT_MODEL, ModelFolder
+from captioner.reranker import RERANKER
 from captioner.vocabulary import Vocabulary
 
 from .cnn.folder import bundled_cnn
@@ -100,6 +102,8 @@ def _train(options: CaptionTraining) -> ModelFolder:
         folder.save(teaching.model, teaching.backbone_weights, options.half)
         rehearsal = teaching.rehearsal or _keep(teaching)
         rehearsal.save(folder.path)
+        if base is not None and (base.folder.path / RERANKER).exists():
+            shutil.copyfile(base.folder.path / RERANKER, folder.path / RERANKER)
     with only_told():
         write_programs(folder)
     with only_told():

@@ -11,6 +11,7 @@ import numpy as np
 from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
+from captioner.reranker import RerankingEngine
 from captioner.vocabulary import Vocabulary
 
 from .captioning import caption_features
@@ -86,6 +87,8 @@ class Teaching:
         for layer in encoder if options.freeze_encoder else ():
             layer.trainable = False
         self._engine = KerasEngine(model)
+        if base is not None:  # whose reranker goes along
+            self._engine = RerankingEngine.of(self._engine, base.folder.path)
 
     def _remember(self, rehearsal: Rehearsal):
         """Has the base caption what it rehearses, but for what the corrections contradict."""

@@ -13,6 +13,7 @@ from captioner.config import DecodingOptions
 from captioner.engines.keras_engine import KerasEngine, pad
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
+from captioner.reranker import RerankingEngine
 from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, UNKNOWN_ID, Vocabulary, tokenize
 
 from .captioning import caption_features
@@ -96,7 +97,7 @@ class Base:
     def __init__(self, folder: ModelFolder):
         self.folder, self.model = folder, folder.load_model()
         self.recalled: Recollection | None = None
-        self._engine = KerasEngine(self.model)
+        self._engine = RerankingEngine.of(KerasEngine(self.model), folder.path)
         self._expect = self.model.expect
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf

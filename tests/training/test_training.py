@@ -21,8 +21,10 @@ from captioner.config import DecodingOptions, ModelConfig
 from captioner.engines.keras_engine import KerasEngine
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
+from captioner.reranker import RERANKER
 from captioner.terminal import SOME_FAILED, WRONG_USAGE
 from captioner.vocabulary import Vocabulary
+from training.arrays.reranking import fit
 from training.data.manifest import read_labels, write_labels
 from training.data.records import read_records, write_records
 from training.objectives import ScheduledSampling, SelfCritical, caption_loss
@@ -323,7 +325,13 @@ def test_a_model_that_is_no_better_is_not_written_unless_forced(
 ):
     for finish in ("write_programs", "report_captions"):  # which other tests see
         monkeypatch.setattr(f"training.recipe.{finish}", lambda *_: None)
-    command = ["train", str(labelled_clips), "--base", str(tiny_model), "--views", "0"]
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    before = ModelFolder.open(base)
+    summaries = np.eye(4, before.model.feature_dim)
+    fit(summaries, [[np.array([4, 5], np.uint64)]] * 4, least=1).save(base)
+    assert before.digest() != ModelFolder.open(tiny_model).digest()
+    command = ["train", str(labelled_clips), "--base", str(base), "--views", "0"]
     command += ["--rehearse", str(labelled_clips), "--epochs", "1", "--learning-rate", "1e-9"]
     command += ["--output", str(tmp_path / "new")]
     assert main(command) == SOME_FAILED
@@ -340,6 +348,7 @@ def test_a_model_that_is_no_better_is_not_written_unless_forced(
     assert main([*command, "--force"]) == 0
     assert ModelFolder.open(tmp_path / "new").name == "new"
     assert len(Rehearsal.load(tmp_path / "new")) == 4  # it travels on
+    assert (tmp_path / "new" / RERANKER).read_bytes() == (base / RERANKER).read_bytes()
 
 
 def test_clips_that_are_held_out_judge_and_choose_no_round(
