@@ -9,10 +9,11 @@ from .trainer import ROUND_STEPS
 EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE, LABEL_SMOOTHING = 10, 300, 64, 1e-3, 0.1
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
 KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, for `FEW` clips at most
-NAMED_KNOWN = 30.0  # the same where few clips teach names, from features that tell less
 FEW = 20  # clips; up to so many the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2.5e-4, 40, 16, 1500
-REHEARSED, FEW_REHEARSED = 16, 32  # clips of the base in a step; where it counts most, the second
+# Where few clips teach names, from features that tell less.
+NAMED_RATE, NAMED_STEPS, NAMED_KNOWN = 2e-4, 60, 30.0
+REHEARSED, FEW_REHEARSED = 16, 24  # clips of the base in a step; of few clips, but for names
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
 MOST_VIEWS = 8
 MOST_FEW = 100  # clips; up to so many a pass is as long as is good for them
@@ -67,8 +68,9 @@ class Pace:
         fewer = 1.0 if named else min(1.0, num_clips / FEW)
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
-            rate = min(FEW_RATE * fewer * more**0.6, LEARNING_RATE)
-            steps, passes = min(int(FEW_STEPS * more**1.4), MOST_STEPS), 1
+            rate = NAMED_RATE if coarse else min(FEW_RATE * fewer * more**0.6, LEARNING_RATE)
+            steps = NAMED_STEPS if coarse else min(int(FEW_STEPS * more**1.4), MOST_STEPS)
+            passes = 1
             batch_size = BATCH_SIZE // 2
             if num_clips <= MOST_FEW:
                 batch_size = FEW_BATCH
@@ -84,6 +86,6 @@ class Pace:
             passes,
             pass_steps,
             min(max(1.0, KNOWN_CLIPS / num_clips), most) / fewer,
-            FEW_REHEARSED if num_clips <= MOST_FEW else REHEARSED,
+            FEW_REHEARSED if num_clips <= MOST_FEW and not coarse else REHEARSED,
             coarse,
         )

@@ -4,7 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from training.options import CaptionTraining
-from training.pace import FEW, FEW_RATE, FEW_STEPS, LABEL_SMOOTHING, MOST_KNOWN, MOST_STEPS, Pace
+from training.pace import (
+    FEW,
+    FEW_RATE,
+    FEW_STEPS,
+    LABEL_SMOOTHING,
+    MOST_KNOWN,
+    MOST_STEPS,
+    NAMED_RATE,
+    Pace,
+)
 
 OPTIONS = CaptionTraining((Path("labels.csv"),), Path("new"), base="default")
 
@@ -22,9 +31,9 @@ def test_the_fewer_clips_the_less_a_model_moves_but_for_names():
     few, named = Pace.choose(OPTIONS, 5), Pace.choose(OPTIONS, 5, named=True)
     assert named.coarse
     assert not few.coarse
-    assert named.learning_rate == FEW_RATE > few.learning_rate
+    assert named.learning_rate == NAMED_RATE > few.learning_rate
     assert named.known < few.known
-    assert named.rehearsed == few.rehearsed > Pace.choose(OPTIONS, 200).rehearsed
+    assert few.rehearsed > named.rehearsed == Pace.choose(OPTIONS, 200).rehearsed
     assert not Pace.choose(OPTIONS, FEW + 1, named=True).coarse
 
 
