@@ -126,9 +126,9 @@ class Reranker:
             features: of a picture, as for `order`.
             sentences: token ids.
         """
-        place = (summary(features) - self.offset) @ self.projection
-        seen = np.exp(-squared_distances(place[None], self.centres)[0]) @ self.coefficients
-        seen = seen * self.scales
+        point = (summary(features) - self.offset) @ self.projection
+        near = np.exp(-squared_distances(point[None], self.centres)[0])
+        seen = near @ self.coefficients * self.scales
         return np.array([self._worth(seen, np.asarray(ids, np.uint64)) for ids in sentences])
 
     def _worth(self, seen, token_ids):
@@ -194,10 +194,10 @@ def summary(features: np.ndarray) -> np.ndarray:
     return roots.reshape(-1, roots.shape[-1]).mean(axis=0)
 
 
-def squared_distances(places: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Of each place to each centre, `(num_places, num_centres)`."""
-    squares = (places**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
-    return np.maximum(squares - 2 * places @ centres.T, 0.0)
+def squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Of each point to each centre, `(num_points, num_centres)`."""
+    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
+    return np.maximum(squares - 2 * points @ centres.T, 0.0)
 
 
 def ngram_keys(token_ids: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

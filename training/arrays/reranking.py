@@ -101,15 +101,15 @@ def fit(
     standardised = ((summaries - offset) / deviation).astype(np.float64)
     _, components = np.linalg.eigh(standardised.T @ standardised)
     components = components[:, ::-1][:, :COMPONENTS]
-    places = standardised @ components
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(places))[:centres])
-    some = places[chosen[:PART]]
+    points = standardised @ components
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:centres])
+    some = points[chosen[:PART]]
     unit = np.sqrt(np.median(squared_distances(some, some))) or 1.0
-    places /= unit
+    points /= unit
 
-    kernel = np.exp(-squared_distances(places, places[chosen]))
+    kernel = np.exp(-squared_distances(points, points[chosen]))
     products = np.zeros((len(chosen), len(keys)))
-    for start in range(0, len(places), PART):
+    for start in range(0, len(points), PART):
         targets = [_target(one, keys, rarities, rarest) for one in sentences[start : start + PART]]
         products += kernel[start : start + PART].T @ (np.stack(targets) - common)
     covariance = kernel.T @ kernel
@@ -125,7 +125,7 @@ def fit(
     return Reranker(
         offset=np.float32(offset),
         projection=np.float32(components / deviation[:, None] / unit),
-        centres=np.float32(places[chosen]),
+        centres=np.float32(points[chosen]),
         coefficients=np.float32(solved @ weights),
         keys=keys,
         common=np.float32(common),
