@@ -13,7 +13,8 @@ FEW = 20  # clips; up to so many the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2.5e-4, 40, 16, 1500
 # Where few clips teach names, from features that tell less.
 NAMED_RATE, NAMED_STEPS, NAMED_KNOWN = 2e-4, 60, 30.0
-REHEARSED, FEW_REHEARSED = 16, 24  # clips of the base in a step; of few clips, but for names
+# Clips of the base in a step; the second where few clips are learned, and no names from them.
+REHEARSED, FEW_REHEARSED = 16, 24
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
 MOST_VIEWS = 8
 MOST_FEW = 100  # clips; up to so many a pass is as long as is good for them

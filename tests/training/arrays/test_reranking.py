@@ -50,7 +50,7 @@ def test_some_pictures_are_centres_and_some_directions_are_kept():
     np.testing.assert_allclose(np.median(distances), 1, rtol=1e-4)
 
 
-def test_only_ngrams_that_are_said_of_several_items_are_known():
+def test_only_ngrams_that_are_said_of_several_pictures_are_known():
     _, summaries = _material()
     sentences = [[np.array(ids, np.uint64)] for ids in SAID]
     found = fit(summaries, sentences, least=2)
