@@ -15,6 +15,7 @@ from training.arrays.averaging import greedy_soup
 from training.arrays.bank import Bank
 from training.arrays.features import CLIP_FRAMES, Views
 from training.arrays.pack import LONGEST, Items, agreement
+from training.arrays.reranking import fit_reranker
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -142,3 +143,13 @@ def test_weights_are_averaged_as_long_as_that_is_better():
     assert (mean[0].tolist(), best, count) == ([4.5, 4.5], -0.5, 2)
     mean, best, count = greedy_soup([(quality(one), one) for one in several[:2]], quality)
     assert (mean[0].tolist(), best, count) == ([6.0, 6.0], -1.0, 1)
+
+
+def test_a_reranker_learns_from_pictures_that_do_not_validate(packed, monkeypatch):
+    items = Items.load(packed)
+    whole = np.random.default_rng(2).random((int(items.num_frames.sum()), 4, 3), np.float32)
+    monkeypatch.setattr("training.arrays.reranking.fit", lambda *material: material)
+    summaries, sentences = fit_reranker(Bank(items, Views(0, 0, 0), {"seen": whole}), "seen")
+    np.testing.assert_allclose(summaries, np.sqrt(whole[:2]).mean(axis=1), rtol=1e-6)
+    said = [[items.vocabulary.decode(ids) for ids in several] for several in sentences]
+    assert said == [["a red ball", "a ball"], ["a green ball", "a ball"]]
