@@ -14,10 +14,14 @@ def strategy() -> tf.distribute.Strategy:
     gradients are added up. Where there is one device, or Keras runs on another backend, nothing
     is spread.
     """
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = gpus or tf.config.list_logical_devices("CPU")
     if len(devices) == 1 or keras.backend.backend() != "tensorflow":
         return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    # Parts of a CPU would by default add up in a ring of threads that wait for each other, which
+    # can hang.
+    adding = None if gpus else tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy([device.name for device in devices], adding)
 
 
 @contextmanager
