@@ -3,6 +3,7 @@
 python -m tests.training.several_devices NUM_DEVICES LABELS FOLDER
 """
 
+import faulthandler
 import sys
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def learn(labels: Path, folder: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(600, exit=True)  # should it hang, it tells where
     parts = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     learn(Path(sys.argv[2]), Path(sys.argv[3]))

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import keras
 import pytest
@@ -13,7 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _start(labels, folder):
+@contextmanager
+def _training(labels, folder):
+    """On two devices; killed in the end, if it has not ended."""
     command = [
         sys.executable,
         "-m",
@@ -23,20 +26,22 @@ def _start(labels, folder):
         str(folder),
     ]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_two_devices_learn_what_one_does_also_when_killed(labelled_clips, tmp_path):
-    first = _start(labelled_clips, tmp_path / "two")
-    for line in first.stderr:
-        if line.startswith("pass 50 of"):
-            break
-    first.kill()
-    first.communicate()
+    with _training(labelled_clips, tmp_path / "two") as first:
+        for line in first.stderr:
+            if line.startswith("pass 50 of"):
+                break
     [kept] = (tmp_path / "two/state").glob("round-*")
     assert len(json.loads((kept / "history.json").read_text())) == 1
-    second = _start(labelled_clips, tmp_path / "two")
-    _, told = second.communicate()
+    with _training(labelled_clips, tmp_path / "two") as second:
+        _, told = second.communicate()
     assert second.returncode == 0, told
     assert "pass 50 of" not in told
     [kept] = (tmp_path / "two/state").glob("round-*")
