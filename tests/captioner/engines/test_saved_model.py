@@ -18,7 +18,8 @@ from captioner.cli.main import main
 from captioner.engines.saved_model import Sentences, write_saved_model
 from captioner.model_folder import ModelFolder
 from captioner.pipeline import to_sentence
-from captioner.terminal import WRONG_USAGE
+from captioner.reranker import RERANKER
+from captioner.terminal import ALL_GOOD, WRONG_USAGE
 from captioner.video import read_frames
 from captioner.vocabulary import PAD_ID, Vocabulary, join
 from tests.conftest import draw_shape_clip
@@ -163,6 +164,21 @@ def test_refusals(tiny_model, tmp_path):
     (tmp_path / "precious").write_text("x")
     with pytest.raises(ModelError, match="is there already"):
         write_saved_model(folder, tmp_path)
+
+
+def test_export_tells_of_what_is_not_reranked(tiny_model, tmp_path, capsys):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+
+    def export(target):
+        return main(["export", str(model), str(target), "--format", "saved-model"])
+
+    assert export(tmp_path / "whole") == ALL_GOOD
+    assert capsys.readouterr().err == ""
+    (model / RERANKER).touch()
+    assert export(tmp_path / "part") == ALL_GOOD
+    told = capsys.readouterr()
+    assert "it does not rerank" in told.err
+    assert told.out == f"{tmp_path / 'part'}\n"
 
 
 def test_captions_are_written_as_the_captioner_writes_them(tiny_model, tmp_path):
