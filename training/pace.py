@@ -13,8 +13,6 @@ FEW = 20  # clips; up to so many the steps and the batches are the smallest
 FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2.5e-4, 40, 16, 1500
 # Where few clips teach names, from features that tell less.
 NAMED_RATE, NAMED_STEPS, NAMED_KNOWN = 2e-4, 60, 30.0
-# Clips of the base in a step; the second where few clips are learned, and no names from them.
-REHEARSED, FEW_REHEARSED = 16, 24
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
 MOST_VIEWS = 8
 MOST_FEW = 100  # clips; up to so many a pass is as long as is good for them
@@ -35,8 +33,6 @@ class Pace:
         passes: over all clips, at least, likewise.
         pass_steps: of a pass; None: those that all clips make.
         known: how much what the base knows counts against the clips, which count 1.
-        rehearsed: clips of the base in a step. What counts much must not be told by few clips, or
-            a model drifts with those that were drawn.
         coarse: whether the clips are seen with as little detail as what the base knows, so that a
             model cannot tell by the detail where to say a new name.
     """
@@ -49,7 +45,6 @@ class Pace:
     passes: int
     pass_steps: int | None
     known: float
-    rehearsed: int
     coarse: bool
 
     @classmethod
@@ -87,6 +82,5 @@ class Pace:
             passes,
             pass_steps,
             min(max(1.0, KNOWN_CLIPS / num_clips), most) / fewer,
-            FEW_REHEARSED if num_clips <= MOST_FEW and not coarse else REHEARSED,
             coarse,
         )

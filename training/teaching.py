@@ -29,6 +29,7 @@ SAMPLES, SELF_CRITICAL_RATE = 5, 0.05  # of the learning rate before it
 DATA_SETTINGS = (
     "backbone cnn input_size rehearse freeze_encoder views window min_count precision"
 ).split()
+REHEARSED = 16  # clips of the base in a step
 NUM_JUDGED = 200  # clips of the base that are kept from it, to look for harm on
 READ = 64  # clips
 
@@ -178,7 +179,7 @@ class Teaching:
             base,
             self._known,
             weight=pace.known,
-            batch_size=pace.rehearsed,
+            batch_size=REHEARSED,
             seed=self.options.seed,
             coarse=pace.coarse,
         )

@@ -33,7 +33,6 @@ def test_the_fewer_clips_the_less_a_model_moves_but_for_names():
     assert not few.coarse
     assert named.learning_rate == NAMED_RATE > few.learning_rate
     assert named.known < few.known
-    assert few.rehearsed > named.rehearsed == Pace.choose(OPTIONS, 200).rehearsed
     assert not Pace.choose(OPTIONS, FEW + 1, named=True).coarse
 
 
