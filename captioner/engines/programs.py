@@ -45,6 +45,7 @@ PROGRAMS = "programs"
 REFUSAL = "refusal.txt"  # in the cache, why a model cannot be converted
 REFUSED = 3  # exit status that says so
 PARTIAL, ABANDONED = ".partial-", 3600  # prefix of unfinished folders; seconds, by then nobody's
+CONVERTING = 600  # seconds, where it takes up to 60 on two cores
 PREPARING = 300  # seconds in which a process that prepares will have done so, or died
 KEPT_IN_CACHE = 8  # other folders of programs, each of some 30 MB
 INT8 = "int8"
@@ -260,9 +261,20 @@ def _run_converter(folder, target, int8):
     """Runs `convert` on the very code that this process runs."""
     command = [sys.executable, "-P", "-m", "captioner.engines.programs", folder.path, target]
     command += [INT8] * int8
-    done = subprocess.run(
-        command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=CONVERTING,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            f"{folder.path}: was not converted to LiteRT programs in {CONVERTING} s; when the "
+            "machine has less to do, try captioner export"
+        ) from None
     if done.returncode:
         kind = ConversionError if done.returncode == REFUSED else ModelError
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]

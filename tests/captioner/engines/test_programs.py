@@ -304,6 +304,15 @@ def test_backbone_from_elsewhere(folder, own_cache, converter):
     assert converter == []
 
 
+def test_a_conversion_that_does_not_end(folder, own_cache, monkeypatch):
+    monkeypatch.setattr(programs, "CONVERTING", 0.1)
+    with pytest.raises(ModelError, match=r"not converted to LiteRT programs in 0\.1 s"):
+        programs.write_programs(folder)
+    assert [*(folder.path / "programs").iterdir()] == []
+    assert programs.programs_for(folder, folder.decoding) is None
+    assert not [*own_cache.rglob(programs.REFUSAL)]  # another time it may succeed
+
+
 def test_into_a_folder_of_choice(folder, own_cache, converter, tmp_path):
     assert main(["export", str(folder.path), str(tmp_path / "out" / "here")]) == 0
     assert (tmp_path / "out" / "here" / CAPTIONER_PROGRAM).is_file()
