@@ -27,7 +27,7 @@ screenshots: $(VENV)/dev.installed
 
 # Trains what assets/default and assets/small hold, in OUTPUT, from a folder DATA with labels of
 # each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
-# Minutes on a GPU; on two cores days, or by the time of a step some five hours with TEACHERS=0
+# Minutes on a GPU; on two cores days, or by the time of a step some four hours with TEACHERS=0
 # STEPS=1000. Goes on where it was stopped. Needs the extra `model`.
 TEACHERS ?= 6
 STEPS ?= 4000

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from captioner.errors import DatasetError
-from captioner.vocabulary import style_token
+from captioner.vocabulary import PAD_ID, style_token
 
 from .features import CLIP_FRAMES, VIEWS, Views
 from .pack import Items
 from .recipe import MOST_PER_ITEM, Recipe
 
 STILL_SHARE = 0.65  # of the batches of pictures; the rest sees them as moving clips
+PARTS = 16  # of all places of a batch; those of words are a whole number of them
 LEAST_AGREEMENT = 0.05  # added to a sentence's agreement with its siblings, as a weight
 
 
@@ -139,6 +140,19 @@ class Bank:
         clip = 1 + self.views.crops + clip * CLIP_FRAMES
         length = rng.integers(1, CLIP_FRAMES + 1, len(own))
         return first + clip + np.arange(CLIP_FRAMES), length
+
+    def words(self, sentences):
+        """Where words are among all places of sentences, END with them, and what share of the loss
+        each has, `(num_places,)` both: every sentence is worth as much as any other.
+
+        Nearly half of the places are padding, whose logits would take as long. Some of it is left,
+        with a share of 0, so that most batches have one shape, for which a step is compiled.
+        """
+        real = self.items.token_ids[sentences] != PAD_ID
+        lengths = real.sum(axis=1)
+        shares = np.repeat(np.float32(1 / len(lengths) / lengths), lengths)
+        padding = (0, -len(shares) % -(-real.size // PARTS))
+        return np.pad(np.flatnonzero(real).astype(np.int32), padding), np.pad(shares, padding)
 
     def whole(self, own):
         """Views of items as they are: `(views, length)`."""

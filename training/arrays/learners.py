@@ -16,9 +16,9 @@ from captioner.decoding import decode
 from captioner.errors import ModelError
 from captioner.model import CaptionModel
 from captioner.model_folder import ModelFolder
-from captioner.vocabulary import PAD_ID, SPECIAL_TOKENS, START_ID
+from captioner.vocabulary import SPECIAL_TOKENS, START_ID
 
-from ..objectives import caption_loss
+from ..objectives import cross_entropy
 from ..work import Checkpoints, load_arrays
 from .features import CLIP_FRAMES
 from .recipe import Recipe
@@ -70,9 +70,19 @@ class Learners:
         """How many models there are."""
         return len(self.seeds)
 
-    def forward(self, trainable, fixed, inputs, training):
-        """Logits of one model, and its further state."""
-        return self.model.stateless_call(trainable, fixed, inputs, training=training)
+    def forward(self, trainable, fixed, inputs, places, training):
+        """Logits of one model at some places of all sentences, `(num_places, vocab_size)`, and its
+        further state."""
+        with keras.StatelessScope(self._pairs(trainable, fixed)) as scope:
+            vectors = self.model.expect(inputs, training)
+            logits = self.model.logits(jnp.reshape(vectors, (-1, vectors.shape[-1]))[places])
+        return logits, [scope.get_current_value(v) for v in self.model.non_trainable_variables]
+
+    def _pairs(self, trainable, fixed):
+        return [
+            *zip(self.model.trainable_variables, trainable, strict=True),
+            *zip(self.model.non_trainable_variables, fixed, strict=True),
+        ]
 
     def inputs(self, features, views, length, sentences, starts, zeroed):
         """What a model is called with; on the device."""
@@ -85,40 +95,40 @@ class Learners:
         }
 
     def _compiled(self):
-        """One step of all models: `(state, features, teachers, batch, rates) -> state, losses`."""
+        """One step of all models: `(state, features, teachers, batch, words, rates) -> state,
+        losses`."""
         recipe, teachers = self.recipe, self.teachers
-        loss_of = caption_loss(recipe.label_smoothing)
 
-        def loss_fn(trainable, fixed, inputs, soft):
-            logits, fixed = self.forward(trainable, fixed, inputs, True)
-            loss = jnp.mean(loss_of(inputs["token_ids"], logits))
+        def loss_fn(trainable, fixed, inputs, words, soft):
+            places, shares = words
+            logits, fixed = self.forward(trainable, fixed, inputs, places, True)
+            token_ids = jnp.reshape(inputs["token_ids"], -1)[places]
+            losses = cross_entropy(token_ids, logits, recipe.label_smoothing)
             if soft is not None:
-                real = (inputs["token_ids"] != PAD_ID).astype("float32")
-                taught = -jnp.sum(soft * jax.nn.log_softmax(logits), axis=-1) * real
-                taught = jnp.mean(jnp.sum(taught, axis=1) / jnp.sum(real, axis=1))
-                loss = (1 - recipe.teacher_weight) * loss + recipe.teacher_weight * taught
-            return loss, fixed
+                taught = -jnp.sum(soft * jax.nn.log_softmax(logits), axis=-1)
+                losses = (1 - recipe.teacher_weight) * losses + recipe.teacher_weight * taught
+            return jnp.sum(losses * shares), fixed
 
-        def update(trainable, fixed, moments, inputs, soft, rate, count):
+        def update(trainable, fixed, moments, inputs, words, soft, rate, count):
             gradient = jax.value_and_grad(loss_fn, has_aux=True)
-            (loss, fixed), grads = gradient(trainable, fixed, inputs, soft)
+            (loss, fixed), grads = gradient(trainable, fixed, inputs, words, soft)
             norm = jnp.sqrt(sum(jnp.sum(g * g) for g in grads))
             grads = [g * jnp.minimum(1.0, MOST_NORM / (norm + 1e-9)) for g in grads]
             trainable, moments = _adamw(trainable, grads, moments, rate, count, recipe.weight_decay)
             return trainable, fixed, moments, loss
 
-        def probabilities(trainable, fixed, inputs):
-            return jax.nn.softmax(teachers.forward(trainable, fixed, inputs, False)[0])
+        def probabilities(trainable, fixed, inputs, places):
+            return jax.nn.softmax(teachers.forward(trainable, fixed, inputs, places, False)[0])
 
-        def step(state, features, taught_by, batch, rate, count, momentum):
+        def step(state, features, taught_by, batch, words, rate, count, momentum):
             trainable, fixed, moments, average = state
             inputs, soft = self.inputs(features[0], *batch), None
             if teachers:
                 seen = teachers.inputs(features[1], *batch)
-                soft = jax.vmap(probabilities, (0, 0, None))(*taught_by, seen)
+                soft = jax.vmap(probabilities, (0, 0, None, None))(*taught_by, seen, words[0])
                 soft = jax.lax.stop_gradient(jnp.mean(soft, axis=0))
-            trainable, fixed, moments, loss = jax.vmap(update, (0, 0, 0, None, None, None, None))(
-                trainable, fixed, moments, inputs, soft, rate, count
+            trainable, fixed, moments, loss = jax.vmap(update, (0, 0, 0, *[None] * 5))(
+                trainable, fixed, moments, inputs, words, soft, rate, count
             )
             average = jax.tree.map(
                 lambda mean, now: mean * momentum + now * (1 - momentum), average, trainable
@@ -157,8 +167,9 @@ class Learners:
         batches = self._batches(seed)
 
         def take(state, rate, count, momentum):
+            batch, words = next(batches)
             return self._step(
-                state, features, taught_by, next(batches), rate, float(count), momentum
+                state, features, taught_by, batch, words, rate, float(count), momentum
             )
 
         def new_state():
@@ -191,7 +202,7 @@ class Learners:
         for views, length, sentences, zeroed in self.bank.batches(self.recipe, seed):
             begun = starts[sentences] if self.recipe.styles else np.full(len(sentences), START_ID)
             whole = (x.astype(np.int32) for x in (views, length, sentences, begun))
-            yield (*whole, np.float32(zeroed))
+            yield (*whole, np.float32(zeroed)), self.bank.words(sentences)
 
     def caption(self, own, options: DecodingOptions, batch_size=250) -> list[np.ndarray]:
         """Token ids `(num_items, max_length)` that each model says of items as they are."""
@@ -202,11 +213,7 @@ class Learners:
         if key not in self._decoders:
 
             def caption_all(trainable, fixed, features, views, length, start_ids):
-                pairs = [
-                    *zip(self.model.trainable_variables, trainable, strict=True),
-                    *zip(self.model.non_trainable_variables, fixed, strict=True),
-                ]
-                with keras.StatelessScope(pairs):
+                with keras.StatelessScope(self._pairs(trainable, fixed)):
                     x = features[views].astype("float32")
                     memory, state = self.model.encode(x, length)
                     found = decode(

@@ -11,6 +11,7 @@ import pytest
 
 from captioner.errors import DatasetError
 from captioner.model_folder import ModelFolder
+from captioner.vocabulary import PAD_ID
 from training.arrays.averaging import greedy_soup
 from training.arrays.bank import Bank
 from training.arrays.features import CLIP_FRAMES, Views
@@ -143,6 +144,20 @@ def test_weights_are_averaged_as_long_as_that_is_better():
     assert (mean[0].tolist(), best, count) == ([4.5, 4.5], -0.5, 2)
     mean, best, count = greedy_soup([(quality(one), one) for one in several[:2]], quality)
     assert (mean[0].tolist(), best, count) == ([6.0, 6.0], -1.0, 1)
+
+
+def test_each_sentence_has_the_same_share_of_the_loss(packed):
+    items = Items.load(packed)
+    views = Views(crops=0, clips=0, video_crops=0)
+    features = {"small": np.zeros((items.num_frames.sum(), 4, 2), np.float16)}
+    sentences = np.arange(len(items.token_ids))
+    places, shares = Bank(items, views, features).words(sentences)
+    all_shares = np.zeros(items.token_ids.size)
+    np.add.at(all_shares, places, shares)
+    rows = all_shares.reshape(items.token_ids.shape)
+    np.testing.assert_array_equal(rows > 0, items.token_ids != PAD_ID)
+    np.testing.assert_allclose(rows.sum(axis=1), 1 / len(sentences), rtol=1e-6)
+    assert (items.token_ids > 0).sum() <= len(places) < items.token_ids.size
 
 
 def test_a_reranker_learns_from_pictures_that_do_not_validate(packed, monkeypatch):
