@@ -28,7 +28,7 @@ from captioner.vocabulary import Vocabulary
 
 from .cnn.folder import bundled_cnn
 from .comparison import compare, hold_out
-from .data.manifest import LabelledClip, load_labels, read_labels, warn
+from .data.manifest import LabelledClip, Labels, load_labels, read_labels, warn
 from .data.records import write_records
 from .devices import precision
 from .judgement import NotBetter
@@ -71,15 +71,7 @@ def _train(options: CaptionTraining) -> ModelFolder:
     labels = {path: load_labels(path) for path in options.paths}
     for path, one in labels.items():
         warn(path, one, one.clips)
-    # What is learned from, in as many parts as there are shares.
-    parts = [one.clips for one in labels.values()]
-    if not options.shares:
-        parts = [[clip for part in parts for clip in part]]
-    learned = [[clip for clip in part if clip.split == "train"] for part in parts]
-    for path, several in zip(labels, learned):
-        if not several:
-            raise DatasetError(f"{path}: has no row of the split train")
-    held_out = [clip for part in parts for clip in part if clip.split == "val"]
+    learned, held_out = by_split(options, labels)
     selects = bool(held_out)
     if options.has_base and not held_out and sum(map(len, learned)) > MOST_FEW:
         learned, held_out = hold_out(learned, options.seed)
@@ -109,6 +101,30 @@ def _train(options: CaptionTraining) -> ModelFolder:
     with only_told():
         report_captions(teaching, judgement, history, labels, settings)
     return folder
+
+
+def by_split(
+    options: CaptionTraining, labels: dict[Path, Labels]
+) -> tuple[list[list[LabelledClip]], list[LabelledClip]]:
+    """What is learned from, in as many parts as there are shares, and what validates."""
+    parts = [one.clips for one in labels.values()]
+    if options.has_base and sum(map(len, parts)) <= MOST_FEW:
+        # A tenth of so few would judge by chance; where nobody chose it, all are judged by parts.
+        parts = [
+            one.clips if one.tell_splits else [_learnable(clip) for clip in one.clips]
+            for one in labels.values()
+        ]
+    if not options.shares:
+        parts = [[clip for part in parts for clip in part]]
+    learned = [[clip for clip in part if clip.split == "train"] for part in parts]
+    for path, several in zip(labels, learned):
+        if not several:
+            raise DatasetError(f"{path}: has no row of the split train")
+    return learned, [clip for part in parts for clip in part if clip.split == "val"]
+
+
+def _learnable(clip):
+    return replace(clip, split="train") if clip.split == "val" else clip
 
 
 def prepare(
