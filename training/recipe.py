@@ -106,7 +106,11 @@ def _train(options: CaptionTraining) -> ModelFolder:
 def by_split(
     options: CaptionTraining, labels: dict[Path, Labels]
 ) -> tuple[list[list[LabelledClip]], list[LabelledClip]]:
-    """What is learned from, in as many parts as there are shares, and what validates."""
+    """What is learned from, in as many parts as there are shares, and what validates.
+
+    Raises:
+        DatasetError: some labels have nothing to learn from.
+    """
     parts = [one.clips for one in labels.values()]
     if options.has_base and sum(map(len, parts)) <= MOST_FEW:
         # A tenth of so few would judge by chance; where nobody chose it, all are judged by parts.
