@@ -68,10 +68,18 @@ def train_captioner(options: CaptionTraining) -> ModelFolder:
 
 
 def _train(options: CaptionTraining) -> ModelFolder:
-    labels = {path: load_labels(path) for path in options.paths}
+    labels = load_all(options)
     for path, one in labels.items():
         warn(path, one, one.clips)
-    learned, held_out = by_split(options, labels)
+    # What is learned from, in as many parts as there are shares.
+    parts = [one.clips for one in labels.values()]
+    if not options.shares:
+        parts = [[clip for part in parts for clip in part]]
+    learned = [[clip for clip in part if clip.split == "train"] for part in parts]
+    for path, several in zip(labels, learned):
+        if not several:
+            raise DatasetError(f"{path}: has no row of the split train")
+    held_out = [clip for part in parts for clip in part if clip.split == "val"]
     selects = bool(held_out)
     if options.has_base and not held_out and sum(map(len, learned)) > MOST_FEW:
         learned, held_out = hold_out(learned, options.seed)
@@ -103,32 +111,17 @@ def _train(options: CaptionTraining) -> ModelFolder:
     return folder
 
 
-def by_split(
-    options: CaptionTraining, labels: dict[Path, Labels]
-) -> tuple[list[list[LabelledClip]], list[LabelledClip]]:
-    """What is learned from, in as many parts as there are shares, and what validates.
+def load_all(options: CaptionTraining) -> dict[Path, Labels]:
+    """Reads all labels to train on, by their paths.
 
     Raises:
-        DatasetError: some labels have nothing to learn from.
+        DatasetError: some cannot be used.
     """
-    parts = [one.clips for one in labels.values()]
-    if options.has_base and sum(map(len, parts)) <= MOST_FEW:
-        # A tenth of so few would judge by chance; where nobody chose it, all are judged by parts.
-        parts = [
-            one.clips if one.tell_splits else [_learnable(clip) for clip in one.clips]
-            for one in labels.values()
-        ]
-    if not options.shares:
-        parts = [[clip for part in parts for clip in part]]
-    learned = [[clip for clip in part if clip.split == "train"] for part in parts]
-    for path, several in zip(labels, learned):
-        if not several:
-            raise DatasetError(f"{path}: has no row of the split train")
-    return learned, [clip for part in parts for clip in part if clip.split == "val"]
-
-
-def _learnable(clip):
-    return replace(clip, split="train") if clip.split == "val" else clip
+    labels = {path: load_labels(path) for path in options.paths}
+    if options.has_base and sum(len(one.clips) for one in labels.values()) <= MOST_FEW:
+        # A tenth of so few would judge by chance; where nobody chose one, all are judged by parts.
+        labels = {path: load_labels(path, val=0) for path in options.paths}
+    return labels
 
 
 def prepare(

@@ -75,14 +75,12 @@ class Labels:
         rows: the row that each was first named in, for people.
         problems: what is wrong with other rows, or with parts of these.
         searched: where clips were looked for, for people.
-        tell_splits: whether the splits are those that the labels tell; else they were made.
     """
 
     clips: list[LabelledClip]
     rows: list[str]
     problems: list[Problem]
     searched: str
-    tell_splits: bool
 
 
 def read_labels(path: str | Path, split: str | None = None) -> list[LabelledClip]:
@@ -189,8 +187,7 @@ def load_labels(path: str | Path, seed: int = 0, val: float = 0.1, test: float =
         for (file, start, end, frames), (_, split, captions) in found.items()
     ]
     searched = f"{finder.base} and {SEARCH_DEPTH} folders deep in it"
-    tell_splits = bool(of_file) or not untold
-    return Labels(clips, [where for where, *_ in found.values()], problems, searched, tell_splits)
+    return Labels(clips, [where for where, *_ in found.values()], problems, searched)
 
 
 def make_split(name: str, seed: int = 0, val: float = 0.1, test: float = 0.1) -> str:
