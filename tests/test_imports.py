@@ -18,7 +18,7 @@ ORDER["captioner"] = """
     cnn: regions bundled efficientnet backbones
     layers: recurrence cells attention sequence
     model decoding reranker model_folder
-    engines: keras_engine lite_engine drawing quantization programs saved_model
+    engines: keras_engine lite_engine drawing quantization conversion programs saved_model
     batch pipeline output sidecars journal
     moments: model folder segments output labeller
     cluster: stores part_files on_ray

@@ -15,7 +15,7 @@ import pytest
 
 from captioner import Captioner
 from captioner.cli.main import main
-from captioner.engines import lite_engine, programs
+from captioner.engines import conversion, lite_engine, programs
 from captioner.engines.keras_engine import KerasEngine
 from captioner.engines.lite_engine import (
     BACKBONE_PROGRAM,
@@ -169,7 +169,7 @@ def test_programs_are_of_all_code_that_makes_them():
     package = Path(programs.__file__).parents[1]
     sources = {str(path.relative_to(package)) for path in lite_engine._sources()}
     assert sources >= {"model.py", "decoding.py", "cnn/bundled.py", "cnn/efficientnet.py"}
-    assert sources >= {"layers/sequence.py", "engines/programs.py"}
+    assert sources >= {"layers/sequence.py", "engines/conversion.py"}
     assert "video/frames.py" not in sources
 
 
@@ -283,7 +283,7 @@ def test_several_at_once_leave_one_whole(folder, own_cache, converter):
 
 
 def test_programs_are_held_against_keras(folder, tmp_path, monkeypatch):
-    call = programs.Program.__call__
+    call = conversion.Program.__call__
 
     def mistaken(program, function, **inputs):
         return {
@@ -291,9 +291,9 @@ def test_programs_are_held_against_keras(folder, tmp_path, monkeypatch):
             for name, x in call(program, function, **inputs).items()
         }
 
-    monkeypatch.setattr(programs.Program, "__call__", mistaken)
+    monkeypatch.setattr(conversion.Program, "__call__", mistaken)
     with pytest.raises(ModelError, match="gives other sentences than Keras"):
-        programs.convert(folder, tmp_path / "programs")
+        conversion.convert(folder, tmp_path / "programs")
 
 
 def test_backbone_from_elsewhere(folder, own_cache, converter):
