@@ -27,21 +27,24 @@ screenshots: $(VENV)/dev.installed
 
 # Trains what assets/default and assets/small hold, in OUTPUT, from a folder DATA with labels of
 # each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
-# Minutes on a GPU; on two cores days, or by the time of a step some four hours with TEACHERS=0
-# STEPS=1000. Goes on where it was stopped. Needs the extra `model`.
-TEACHERS ?= 6
-STEPS ?= 4000
+# By the time of a step some four hours on two cores, minutes on a GPU (without TensorFlow:
+# KERAS_BACKEND=jax). Goes on where it was stopped. Needs the extra `model`.
+STEPS ?= 2200
 STYLES = photo coco title video
 ARRAYS = $(BIN)/python -m training.cli.arrays
 LEARN = $(ARRAYS) learn $(OUTPUT)/packed $(OUTPUT)/features --weigh --steps $(STEPS)
+TAUGHT = --learning-rate 6e-4 --per-item 3 --teachers
 model: $(VENV)/model.installed
 	test -f $(OUTPUT)/packed/items.npz || $(ARRAYS) pack $(OUTPUT)/packed \
 		$(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
-	test -f $(OUTPUT)/features/done || (KERAS_BACKEND=jax $(ARRAYS) features \
-		$(OUTPUT)/packed $(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
-	$(LEARN) $(OUTPUT)/default --teachers $(TEACHERS)
+	test -f $(OUTPUT)/features/done || ($(ARRAYS) features $(OUTPUT)/packed \
+		$(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
+	$(LEARN) $(OUTPUT)/first
+	$(LEARN) $(OUTPUT)/second --seed 2
+	$(LEARN) $(OUTPUT)/default --base $(OUTPUT)/first \
+		$(TAUGHT) $(OUTPUT)/first $(OUTPUT)/second
 	$(ARRAYS) rerank $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
-	$(LEARN) $(OUTPUT)/small --network small --base small --teacher $(OUTPUT)/default
+	$(LEARN) $(OUTPUT)/small --network small --base small $(TAUGHT) $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),
 # unlabelled/ (further pictures), teacher.tflite and classifier.tflite; hours on two cores. Goes on

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ..work import Checkpoints, claim, load_arrays
 from .averaging import greedy_soup
 from .bank import Bank
 from .features import CLIP_FRAMES
-from .learners import Learners
+from .learner import Learner
 from .recipe import Recipe
 from .validation import Validation
 
@@ -43,8 +44,7 @@ def learn_model(
     steps: int,
     rounds: int = 16,
     base: str | None = None,
-    teacher: str | None = None,
-    num_teachers: int = 0,
+    teachers: Sequence[str] = (),
     length_penalty: float = 1.5,
     seed: int = 1,
 ) -> None:
@@ -59,8 +59,7 @@ def learn_model(
         steps: how many.
         rounds: how often to measure; see `learn_best`.
         base: a model to go on from.
-        teacher: a model whose word probabilities are learned too.
-        num_teachers: models that are trained first, to be the teachers instead.
+        teachers: models whose mean word probabilities are learned too.
         length_penalty: the model's default.
         seed: of weights, batches and dropout.
 
@@ -68,60 +67,52 @@ def learn_model(
         DatasetError: `output` has the work of a training with other options.
     """
     work = output / "work"
-    told = (network, asdict(recipe), steps, rounds, base, teacher, num_teachers, seed)
+    told = (network, asdict(recipe), steps, rounds, base, list(teachers), seed)
     claim(work, str(packed), str(features), *told)
-    taught = teacher or num_teachers
-    names = {network, *[PRETRAINED] * bool(taught)}
-    bank = Bank.load(packed, features, names)
-    teachers = None
-    if taught:
-        seeds = [seed + 100 + number for number in range(num_teachers or 1)]
-        teachers = Learners(bank, PRETRAINED, recipe, seeds)
-    if teacher:
-        teachers.take_up(ModelFolder.open(teacher))
-    elif taught:
-        learn_best(teachers, steps, seed, rounds, work / "teachers")
-    learners = Learners(bank, network, recipe, [seed], teachers)
+    bank = Bank.load(packed, features, {network, *[PRETRAINED] * bool(teachers)})
+    taught_by = [Learner(bank, PRETRAINED, recipe, seed) for _ in teachers]
+    for learner, name in zip(taught_by, teachers, strict=True):
+        learner.take_up(ModelFolder.open(name))
+    learner = Learner(bank, network, recipe, seed, taught_by)
     if base:
-        learners.take_up(ModelFolder.open(base))
-    learn_best(learners, steps, seed, rounds, work / "model")
-    write_folder(learners, output, length_penalty)
+        learner.take_up(ModelFolder.open(base))
+    learn_best(learner, steps, rounds, work)
+    write_folder(learner, output, length_penalty)
 
 
-def learn_best(learners: Learners, steps: int, seed: int, rounds: int, work: Path):
-    """Teaches learners, and leaves them as the mean of the rounds that validates best."""
-    validate = Validation(learners.bank)
+def learn_best(learner: Learner, steps: int, rounds: int, work: Path):
+    """Teaches a learner, and leaves it as the mean of the rounds that validates best."""
+    validate = Validation(learner.bank)
 
     def measure(weights):
-        learners.trainable = [jnp.asarray(x) for x in weights]
-        return float(np.mean([row["mean"] for row in validate(learners)]))
+        learner.trainable = [jnp.asarray(x) for x in weights]
+        return validate(learner)["mean"]
 
     def report(step, loss):
-        rows = validate(learners)
-        log(f"step {step} loss {loss:.3f}", rows)
-        quality = np.mean([row["mean"] for row in rows])
-        np.savez(work / f"weights-{step}.npz", quality, *map(np.asarray, learners.trainable))
+        row = validate(learner)
+        log(f"step {step} loss {loss:.3f}", row)
+        arrays = map(np.asarray, learner.trainable)
+        np.savez(work / f"weights-{step}.npz", row["mean"], *arrays)
 
-    work.mkdir(parents=True, exist_ok=True)
-    learners.learn(steps, seed, report, rounds, checkpoints=Checkpoints(work))
+    learner.learn(steps, report, rounds, checkpoints=Checkpoints(work))
     kept = (load_arrays(path) for path in work.glob("weights-*.npz"))
     found = [(float(quality), weights) for quality, *weights in kept]
     mean, quality, count = greedy_soup(found, measure)
     log(f"mean of {count} of {len(found)} rounds: {quality:.4f}")
-    learners.trainable = [jnp.asarray(x) for x in mean]
+    learner.trainable = [jnp.asarray(x) for x in mean]
 
 
-def write_folder(learners: Learners, output: Path, length_penalty: float):
-    """Writes a model folder of the first of some learners."""
-    vocabulary = learners.bank.items.vocabulary
+def write_folder(learner: Learner, output: Path, length_penalty: float):
+    """Writes a model folder of a learner."""
+    vocabulary = learner.bank.items.vocabulary
     special = len(SPECIAL_TOKENS)
     styles = tuple(token[1:-1] for token in vocabulary.tokens[special:] if token[0] == "<")
-    config = replace(learners.config, styles=styles if learners.recipe.styles else ())
+    config = replace(learner.config, styles=styles if learner.recipe.styles else ())
     model = CaptionModel(config)
-    for variable, value in zip(model.trainable_variables, learners.trainable, strict=True):
-        variable.assign(value[0])
+    for variable, value in zip(model.trainable_variables, learner.trainable, strict=True):
+        variable.assign(value)
     decoding = DecodingOptions(length_penalty=length_penalty, no_repeat_ngram_size=2)
-    small = ModelFolder.open(SMALL_MODEL) if learners.network == "small" else None
+    small = ModelFolder.open(SMALL_MODEL) if learner.network == "small" else None
     folder = ModelFolder(
         output,
         config,

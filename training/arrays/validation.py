@@ -20,19 +20,17 @@ class Validation:
                 said = [[_bare(words[s]) for s in bank.references[i]] for i in own]
                 self.kinds[kind] = own, CiderD(said)
 
-    def __call__(self, learners, options: DecodingOptions | None = None) -> list[dict]:
-        """For each of the `Learners`: CIDEr-D of each kind, how many sentences differ, the mean."""
+    def __call__(self, learner, options: DecodingOptions | None = None) -> dict:
+        """Of a `Learner`: CIDEr-D of each kind, how many sentences differ, the mean."""
         options = options or DecodingOptions(beam_size=1, max_length=20, no_repeat_ngram_size=2)
-        rows = [{} for _ in range(learners.count)]
+        row = {}
         for kind, (own, cider) in self.kinds.items():
             batch_size = 240 if kind == "videos" else 250
-            for row, ids in zip(rows, learners.caption(own, options, min(batch_size, len(own)))):
-                said = [_bare(one) for one in ids]
-                row[kind] = float(cider.score(said).mean())
-                row[f"distinct_{kind}"] = len(set(said))
-        for row in rows:
-            row["mean"] = np.mean([row[kind] for kind in self.kinds])
-        return rows
+            found = learner.caption(own, options, min(batch_size, len(own)))
+            said = [_bare(one) for one in found]
+            row[kind] = float(cider.score(said).mean())
+            row[f"distinct_{kind}"] = len(set(said))
+        return row | {"mean": float(np.mean([row[kind] for kind in self.kinds]))}
 
 
 def _bare(ids):

@@ -1,7 +1,6 @@
 """The stages by which the models that ship are made, on drawn pictures and few steps."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -22,9 +21,8 @@ COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
 
 def _run(*arguments, status=0):
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
     command = [sys.executable, "-m", "training.cli.arrays", *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == status, done.stderr[-3000:]
     return done.stderr
 
@@ -120,7 +118,8 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     assert (model / "captioner.weights.h5").read_bytes() == weights
     assert "nothing is said of 10 pictures" in _run("rerank", packed, features, model, status=2)
     small = tmp_path / "small"
-    _run("learn", packed, features, small, "--network", "small", "--teacher", model, *learn[4:])
+    taught = ("--network", "small", "--teachers", model, model)
+    _run("learn", packed, features, small, *taught, *learn[4:])
     assert ModelFolder.open(small).backbone == "bundled"
 
 

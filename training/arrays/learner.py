@@ -1,7 +1,7 @@
-"""Caption models taught from features in memory, several side by side; Keras on JAX."""
+"""A caption model taught from features in memory; Keras on JAX."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -27,18 +27,24 @@ STATE = "state.npz"
 MOST_NORM = 5.0  # of all gradients together
 
 
-class Learners:
-    """Caption models of one shape, taught side by side from the same batches.
+class Learner:
+    """A caption model, and how it is taught.
 
     Args:
         bank: what from.
-        network: which of its features they see.
+        network: which of its features the model sees.
         recipe: how.
-        seeds: one a model, of its weights and dropout.
+        seed: of its weights, of its batches and of dropout.
         teachers: other learners, whose mean probabilities are learned too.
+
+    Attributes:
+        trainable: the weights it has now.
+        fixed: what else it keeps.
     """
 
-    def __init__(self, bank, network, recipe: Recipe, seeds, teachers: "Learners | None" = None):
+    def __init__(
+        self, bank, network, recipe: Recipe, seed: int, teachers: "Sequence[Learner]" = ()
+    ):
         self.bank, self.network, self.recipe, self.teachers = bank, network, recipe, teachers
         _, num_regions, feature_dim = bank.features[network].shape
         self.config = ModelConfig(
@@ -49,30 +55,15 @@ class Learners:
             recipe.embedding_dim,
             dropout=recipe.dropout,
         )
-        self.seeds, self._decoders, self._step = list(seeds), {}, None
-        self.begin()
-
-    def begin(self):
-        """Makes the models anew; what was compiled for them is kept."""
-        variables = []
-        for seed in self.seeds:
-            keras.utils.set_random_seed(seed)
-            self.model = CaptionModel(self.config)
-            for layer in (*self.model.encoder, self.model.reader, self.model.speaker):
-                layer.use_cudnn = False  # which cannot run several models at once
-            trainable = [jnp.array(v.value) for v in self.model.trainable_variables]
-            fixed = [jnp.array(v.value) for v in self.model.non_trainable_variables]
-            variables.append((trainable, fixed))
-        self.trainable, self.fixed = jax.tree.map(lambda *xs: jnp.stack(xs), *variables)
-
-    @property
-    def count(self) -> int:
-        """How many models there are."""
-        return len(self.seeds)
+        self.seed, self._decoders = seed, {}
+        keras.utils.set_random_seed(seed)
+        self.model = CaptionModel(self.config)
+        self.trainable = [jnp.array(v.value) for v in self.model.trainable_variables]
+        self.fixed = [jnp.array(v.value) for v in self.model.non_trainable_variables]
 
     def forward(self, trainable, fixed, inputs, places, training):
-        """Logits of one model at some places of all sentences, `(num_places, vocab_size)`, and its
-        further state."""
+        """Logits at some places of all sentences, `(num_places, vocab_size)`, and the further state
+        of the model."""
         with keras.StatelessScope(self._pairs(trainable, fixed)) as scope:
             vectors = self.model.expect(inputs, training)
             logits = self.model.logits(jnp.reshape(vectors, (-1, vectors.shape[-1]))[places])
@@ -95,9 +86,9 @@ class Learners:
         }
 
     def _compiled(self):
-        """One step of all models: `(state, features, teachers, batch, words, rates) -> state,
-        losses`."""
-        recipe, teachers = self.recipe, self.teachers
+        """A step: `(state, features, taught_by, batch, words, rate, count, momentum) -> state,
+        loss`."""
+        recipe = self.recipe
 
         def loss_fn(trainable, fixed, inputs, words, soft):
             places, shares = words
@@ -109,27 +100,24 @@ class Learners:
                 losses = (1 - recipe.teacher_weight) * losses + recipe.teacher_weight * taught
             return jnp.sum(losses * shares), fixed
 
-        def update(trainable, fixed, moments, inputs, words, soft, rate, count):
+        def probabilities(teacher, weights, features, batch, places):
+            inputs = teacher.inputs(features, *batch)
+            return jax.nn.softmax(teacher.forward(*weights, inputs, places, False)[0])
+
+        def step(state, features, taught_by, batch, words, rate, count, momentum):
+            trainable, fixed, moments, average = state
+            inputs, soft = self.inputs(features[self.network], *batch), None
+            if self.teachers:
+                soft = [
+                    probabilities(teacher, weights, features[teacher.network], batch, words[0])
+                    for teacher, weights in zip(self.teachers, taught_by, strict=True)
+                ]
+                soft = jax.lax.stop_gradient(sum(soft) / len(soft))
             gradient = jax.value_and_grad(loss_fn, has_aux=True)
             (loss, fixed), grads = gradient(trainable, fixed, inputs, words, soft)
             norm = jnp.sqrt(sum(jnp.sum(g * g) for g in grads))
             grads = [g * jnp.minimum(1.0, MOST_NORM / (norm + 1e-9)) for g in grads]
             trainable, moments = _adamw(trainable, grads, moments, rate, count, recipe.weight_decay)
-            return trainable, fixed, moments, loss
-
-        def probabilities(trainable, fixed, inputs, places):
-            return jax.nn.softmax(teachers.forward(trainable, fixed, inputs, places, False)[0])
-
-        def step(state, features, taught_by, batch, words, rate, count, momentum):
-            trainable, fixed, moments, average = state
-            inputs, soft = self.inputs(features[0], *batch), None
-            if teachers:
-                seen = teachers.inputs(features[1], *batch)
-                soft = jax.vmap(probabilities, (0, 0, None, None))(*taught_by, seen, words[0])
-                soft = jax.lax.stop_gradient(jnp.mean(soft, axis=0))
-            trainable, fixed, moments, loss = jax.vmap(update, (0, 0, 0, *[None] * 5))(
-                trainable, fixed, moments, inputs, words, soft, rate, count
-            )
             average = jax.tree.map(
                 lambda mean, now: mean * momentum + now * (1 - momentum), average, trainable
             )
@@ -140,7 +128,6 @@ class Learners:
     def learn(
         self,
         steps: int,
-        seed: int,
         report: Callable,
         rounds: int = 8,
         checkpoints: Checkpoints | None = None,
@@ -152,25 +139,13 @@ class Learners:
 
         Args:
             steps: how many.
-            seed: of the batches.
             report: what measures, and keeps what is good.
             rounds: how often.
             checkpoints: where the state is kept after each round, and taken up from; the same
                 call then ends with the same weights as if it had never been stopped.
         """
-        self._step = self._step or self._compiled()
-        features = [self.bank.features[self.network]]
-        taught_by = ()
-        if self.teachers:
-            features.append(self.bank.features[self.teachers.network])
-            taught_by = (self.teachers.trainable, self.teachers.fixed)
-        batches = self._batches(seed)
-
-        def take(state, rate, count, momentum):
-            batch, words = next(batches)
-            return self._step(
-                state, features, taught_by, batch, words, rate, float(count), momentum
-            )
+        take, batches, features = self._compiled(), self._batches(), self.bank.features
+        taught_by = [(teacher.trainable, teacher.fixed) for teacher in self.teachers]
 
         def new_state():
             zeros, copy = (partial(jax.tree.map, f) for f in (jnp.zeros_like, jnp.copy))
@@ -187,7 +162,8 @@ class Learners:
                 next(batches)
         for n in range(done + 1, steps + 1):
             rate = self.recipe.learning_rate * float(schedule(n / steps))
-            state, loss = take(state, rate, n, momentum if n > 20 else 0.0)
+            now = rate, float(n), momentum if n > 20 else 0.0
+            state, loss = take(state, features, taught_by, *next(batches), *now)
             losses.append(loss)
             if n % -(-steps // rounds) == 0 or n == steps:
                 self.trainable, self.fixed = state[3], state[1]
@@ -197,15 +173,15 @@ class Learners:
                     arrays = [np.asarray(x) for x in jax.tree.leaves(state)]
                     checkpoints.keep(n, lambda to, kept=arrays: np.savez(to / STATE, *kept))
 
-    def _batches(self, seed):
+    def _batches(self):
         starts = self.bank.items.start_ids.astype(np.int32)
-        for views, length, sentences, zeroed in self.bank.batches(self.recipe, seed):
+        for views, length, sentences, zeroed in self.bank.batches(self.recipe, self.seed):
             begun = starts[sentences] if self.recipe.styles else np.full(len(sentences), START_ID)
             whole = (x.astype(np.int32) for x in (views, length, sentences, begun))
             yield (*whole, np.float32(zeroed)), self.bank.words(sentences)
 
-    def caption(self, own, options: DecodingOptions, batch_size=250) -> list[np.ndarray]:
-        """Token ids `(num_items, max_length)` that each model says of items as they are."""
+    def caption(self, own, options: DecodingOptions, batch_size=250) -> np.ndarray:
+        """Token ids `(num_items, max_length)` that the model says of items as they are."""
         styles = self.bank.items.start_ids[self.bank.choice[own, 0]]
         never = [i for i, t in enumerate(self.bank.items.vocabulary.tokens) if t[0] == "<"]
         never = tuple(never[len(SPECIAL_TOKENS) :])
@@ -226,9 +202,7 @@ class Learners:
                     )
                 return found.token_ids[:, 0]
 
-            self._decoders[key] = jax.jit(
-                jax.vmap(caption_all, in_axes=(0, 0, None, None, None, None))
-            )
+            self._decoders[key] = jax.jit(caption_all)
         said = []
         for a in range(0, len(own), batch_size):
             part = own[a : a + batch_size]
@@ -243,8 +217,8 @@ class Learners:
             found = self._decoders[key](
                 self.trainable, self.fixed, features, views, length, starts.astype("int32")
             )
-            said.append(np.asarray(found)[:, : len(part)])
-        return list(np.concatenate(said, axis=1))
+            said.append(np.asarray(found)[: len(part)])
+        return np.concatenate(said)
 
     def take_up(self, folder: ModelFolder):
         """Begins with the weights of a model of the same shape.
@@ -264,13 +238,13 @@ class Learners:
             weights = jnp.asarray(variable.value)
             if variable.path.endswith(("output_bias", "embedding/embeddings")):
                 weights = weights[np.array(rows)]
-            if weights.shape != own.shape[1:]:
+            if weights.shape != own.shape:
                 raise ModelError(
                     f"{folder.path}: its {variable.path} is {weights.shape}, expected "
-                    f"{own.shape[1:]}; name a model that sees the same features, of "
+                    f"{own.shape}; name a model that sees the same features, of "
                     f"{self.config.units} units"
                 )
-            begun.append(jnp.stack([weights] * self.count))
+            begun.append(weights)
         self.trainable = begun
 
 
