@@ -35,9 +35,9 @@ class Views:
         video_crops: of a video, each with one crop and one light for all frames.
     """
 
-    crops: int = 12
-    clips: int = 2
-    video_crops: int = 5
+    crops: int = 3
+    clips: int = 0
+    video_crops: int = 3
 
     def count(self, items: Items) -> np.ndarray:
         """Frames of all views of each item, `(num_items,)`; of what validates its own only."""

@@ -26,9 +26,9 @@ class Recipe:
         embedding_dim: the width of a word.
     """
 
-    batch_size: int = 256
+    batch_size: int = 64
     per_item: int = MOST_PER_ITEM
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
     dropout: float = 0.3
     label_smoothing: float = 0.1
