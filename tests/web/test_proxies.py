@@ -27,6 +27,8 @@ http {
 }
 """
 
+_SUBTITLED = "document.querySelector('track').readyState === HTMLTrackElement.LOADED"
+
 
 @pytest.fixture
 def port():
@@ -111,8 +113,10 @@ def test_behind_a_proxy(start, tmp_path, name, configure, path):
             person.click("#edit")
             person.see("#text").send_keys("Through a proxy.", Keys.ENTER)
             person.see("#sentence", "Through a proxy.")
+            person.wait(_SUBTITLED)
             person.click("#retry")  # and what becomes of it is heard, not asked for
-            person.see("#heading .facts")
+            person.see("#undo", "captioning again")
+            person.wait(_SUBTITLED)  # else they are asked for when there are none any more
             person.click("#delete")
             person.click("#sure button[value=yes]")
             person.see("h2", "Correct and teach")
