@@ -44,6 +44,7 @@ model: $(VENV)/model.installed
 	$(LEARN) $(OUTPUT)/default --base $(OUTPUT)/first \
 		$(TAUGHT) $(OUTPUT)/first $(OUTPUT)/second
 	$(ARRAYS) rerank $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
+	$(ARRAYS) rehearse $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
 	$(LEARN) $(OUTPUT)/small --network small --base small $(TAUGHT) $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),

@@ -31,7 +31,7 @@ ORDER["training"] = """
     cnn: folder teacher words distill probe
     moments: metrics labels windows timeline trainer evaluate
     report recipe moments.recipe
-    arrays: pack features recipe bank validation learner averaging learn reranking
+    arrays: pack features recipe bank validation learner averaging learn reranking rehearsing
     cli: arguments train evaluate labels distill moments arrays
 """
 MAY_IMPORT = {"captioner": {"captioner"}, "training": {"captioner", "training"}}

@@ -14,7 +14,7 @@ def main() -> int:
     """Runs a stage; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.cli.arrays", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="STAGE")
-    for add in (_add_pack, _add_features, _add_learn, _add_rerank):
+    for add in (_add_pack, _add_features, _add_learn, _add_rerank, _add_rehearse):
         add(verbs)
     args = parser.parse_args()
     try:
@@ -143,29 +143,50 @@ def _learn(args):
 
 
 def _add_rerank(verbs):
-    parser = verbs.add_parser(
-        "rerank", help="features -> what a model's sentences are reranked by, in its folder"
-    )
-    parser.set_defaults(run=_rerank)
-    add = parser.add_argument
-    add("packed", type=Path, help="what pack wrote")
-    add("features", type=Path, help="what features wrote")
-    add("model", type=Path, help="model folder to write into, of the same words")
-    add("--network", default=PRETRAINED, choices=(PRETRAINED, "small"), help="whose features")
+    what = "features -> what a model's sentences are reranked by, in its folder"
+    _add_to_model(verbs.add_parser("rerank", help=what), _rerank)
 
 
 def _rerank(args):
     from captioner.errors import DatasetError
     from captioner.model_folder import ModelFolder
 
-    from ..arrays.bank import Bank
     from ..arrays.reranking import fit_reranker
 
-    bank = Bank.load(args.packed, args.features, [args.network])
+    bank = _bank(args)
     expected = ModelFolder.open(args.model).vocabulary.tokens
     if bank.items.vocabulary.tokens != expected:
         raise DatasetError(f"{args.packed}: has other words than {args.model}; pack --words")
     fit_reranker(bank, args.network).save(args.model)
+
+
+def _add_rehearse(verbs):
+    what = "features -> clips that trainings which go on from a model rehearse, in its folder"
+    _add_to_model(verbs.add_parser("rehearse", help=what), _rehearse)
+
+
+def _rehearse(args):
+    from captioner.model_folder import ModelFolder
+
+    from ..arrays.rehearsing import build_rehearsal
+
+    folder = ModelFolder.open(args.model)
+    build_rehearsal(_bank(args), args.network).save(folder.path)
+
+
+def _add_to_model(parser, run):
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("packed", type=Path, help="what pack wrote")
+    add("features", type=Path, help="what features wrote")
+    add("model", type=Path, help="model folder to write into")
+    add("--network", default=PRETRAINED, choices=(PRETRAINED, "small"), help="whose features")
+
+
+def _bank(args):
+    from ..arrays.bank import Bank
+
+    return Bank.load(args.packed, args.features, [args.network])
 
 
 if __name__ == "__main__":

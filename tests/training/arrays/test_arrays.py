@@ -15,7 +15,9 @@ from training.arrays.averaging import greedy_soup
 from training.arrays.bank import Bank
 from training.arrays.features import CLIP_FRAMES, Views
 from training.arrays.pack import LONGEST, Items, agreement
+from training.arrays.rehearsing import build_rehearsal
 from training.arrays.reranking import fit_reranker
+from training.rehearsal import Rehearsal
 
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
 
@@ -117,6 +119,8 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     assert "step" not in _run(*learn)
     assert (model / "captioner.weights.h5").read_bytes() == weights
     assert "nothing is said of 10 pictures" in _run("rerank", packed, features, model, status=2)
+    _run("rehearse", packed, features, model)
+    assert Rehearsal.load(model).num_frames.tolist() == [1, 1, 3, 3]
     small = tmp_path / "small"
     taught = ("--network", "small", "--teachers", model, model)
     _run("learn", packed, features, small, *taught, *learn[4:])
@@ -167,3 +171,17 @@ def test_a_reranker_learns_from_pictures_that_do_not_validate(packed, monkeypatc
     np.testing.assert_allclose(summaries, np.sqrt(whole[:2]).mean(axis=1), rtol=1e-6)
     said = [[items.vocabulary.decode(ids) for ids in several] for several in sentences]
     assert said == [["a red ball", "a ball"], ["a green ball", "a ball"]]
+
+
+def test_clips_to_rehearse_are_drawn_from_those_that_do_not_validate(packed, monkeypatch):
+    items = Items.load(packed)
+    whole = np.random.default_rng(2).random((int(items.num_frames.sum()), 4, 3), np.float32)
+    monkeypatch.setattr(Rehearsal, "build", lambda features, seed: features)
+    bank = Bank(items, Views(0, 0, 0), {"seen": whole})
+    learned = [whole[:1], whole[1:2], whole[3:6], whole[6:9]]
+    drawn = build_rehearsal(bank, "seen")
+    assert sorted(clip.tolist() for clip in drawn) == sorted(clip.tolist() for clip in learned)
+    monkeypatch.setattr("training.arrays.rehearsing.NUM_CLIPS", 2)
+    assert [len(clip) for clip in build_rehearsal(bank, "seen")] == [1, 1]
+    monkeypatch.setattr("training.arrays.rehearsing.VIDEO_SHARE", 0.5)
+    assert [len(clip) for clip in build_rehearsal(bank, "seen")] == [1, 3]
