@@ -104,11 +104,7 @@ class Bank:
             else:
                 num_titles = int(size * recipe.titles) if len(self.titles) else 0
                 own = np.array([next(pictures) for _ in range(size - num_titles)], int)
-                own = (
-                    np.concatenate([own, rng.choice(self.titles, num_titles)])
-                    if num_titles
-                    else own
-                )
+                own = np.concatenate([own, rng.choice(self.titles, num_titles)])
                 views, length = self._picture_views(own, rng)
             choice = self.choice[own]
             keys = rng.gumbel(size=choice.shape)
