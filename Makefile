@@ -29,22 +29,27 @@ screenshots: $(VENV)/dev.installed
 # each style: photo.jsonl, coco.jsonl, title.jsonl (pictures) and video.jsonl (clips as frames).
 # By the time of a step some four hours on two cores, minutes on a GPU (without TensorFlow:
 # KERAS_BACKEND=jax). Goes on where it was stopped. Needs the extra `model`.
+# WORDS names a vocabulary.txt to keep to.
 STEPS ?= 2200
+LAST_STEPS ?= 1300
 STYLES = photo coco title video
 ARRAYS = $(BIN)/python -m training.cli.arrays
-LEARN = $(ARRAYS) learn $(OUTPUT)/packed $(OUTPUT)/features --weigh --steps $(STEPS)
+MADE = $(OUTPUT)/packed $(OUTPUT)/features
+LEARN = $(ARRAYS) learn $(MADE) --weigh --steps $(STEPS)
 TAUGHT = --learning-rate 6e-4 --per-item 3 --teachers
 model: $(VENV)/model.installed
 	test -f $(OUTPUT)/packed/items.npz || $(ARRAYS) pack $(OUTPUT)/packed \
-		$(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl)
-	test -f $(OUTPUT)/features/done || ($(ARRAYS) features $(OUTPUT)/packed \
-		$(OUTPUT)/features --cnn small && touch $(OUTPUT)/features/done)
-	$(LEARN) $(OUTPUT)/first
-	$(LEARN) $(OUTPUT)/second --seed 2
-	$(LEARN) $(OUTPUT)/default --base $(OUTPUT)/first \
+		$(foreach style,$(STYLES),$(style)=$(DATA)/$(style).jsonl) $(if $(WORDS),--words $(WORDS))
+	test -f $(OUTPUT)/features/done || ($(ARRAYS) features $(MADE) --cnn small \
+		--crops 3 --clips 0 --video-crops 3 && touch $(OUTPUT)/features/done)
+	$(LEARN) $(OUTPUT)/first --rounds 11
+	$(LEARN) $(OUTPUT)/second --rounds 11 --seed 2
+	$(LEARN) $(OUTPUT)/taught --base $(OUTPUT)/second \
 		$(TAUGHT) $(OUTPUT)/first $(OUTPUT)/second
-	$(ARRAYS) rerank $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
-	$(ARRAYS) rehearse $(OUTPUT)/packed $(OUTPUT)/features $(OUTPUT)/default
+	$(LEARN) $(OUTPUT)/default --base $(OUTPUT)/taught --seed 3 \
+		--learning-rate 5e-4 --steps $(LAST_STEPS) --rounds 13 --last
+	$(ARRAYS) rerank $(MADE) $(OUTPUT)/default
+	$(ARRAYS) rehearse $(MADE) $(OUTPUT)/default
 	$(LEARN) $(OUTPUT)/small --network small --base small $(TAUGHT) $(OUTPUT)/default
 
 # Trains the CNN of assets/small, in OUTPUT, from a folder DATA with images.jsonl (labels),

@@ -45,6 +45,7 @@ def learn_model(
     rounds: int = 16,
     base: str | None = None,
     teachers: Sequence[str] = (),
+    last: bool = False,
     length_penalty: float = 1.5,
     seed: int = 1,
 ) -> None:
@@ -57,9 +58,11 @@ def learn_model(
         network: whose features the model sees.
         recipe: how it learns.
         steps: how many.
-        rounds: how often to measure; see `learn_best`.
+        rounds: how often to measure.
         base: a model to go on from.
         teachers: models whose mean word probabilities are learned too.
+        last: whether the model has the weights of the last round, when the learning rate has
+            fallen to 0, instead of the mean of rounds that validates best.
         length_penalty: the model's default.
         seed: of weights, batches and dropout.
 
@@ -67,7 +70,7 @@ def learn_model(
         DatasetError: `output` has the work of a training with other options.
     """
     work = output / "work"
-    told = (network, asdict(recipe), steps, rounds, base, list(teachers), seed)
+    told = (network, asdict(recipe), steps, rounds, base, list(teachers), last, seed)
     claim(work, str(packed), str(features), *told)
     bank = Bank.load(packed, features, {network, *[PRETRAINED] * bool(teachers)})
     taught_by = [Learner(bank, PRETRAINED, recipe, seed) for _ in teachers]
@@ -76,17 +79,15 @@ def learn_model(
     learner = Learner(bank, network, recipe, seed, taught_by)
     if base:
         learner.take_up(ModelFolder.open(base))
-    learn_best(learner, steps, rounds, work)
+    learn_in_rounds(learner, steps, rounds, work)
+    if not last:
+        take_best(learner, work)
     write_folder(learner, output, length_penalty)
 
 
-def learn_best(learner: Learner, steps: int, rounds: int, work: Path):
-    """Teaches a learner, and leaves it as the mean of the rounds that validates best."""
+def learn_in_rounds(learner: Learner, steps: int, rounds: int, work: Path):
+    """Teaches a learner, and keeps the weights of each round with how they validate."""
     validate = Validation(learner.bank)
-
-    def measure(weights):
-        learner.trainable = [jnp.asarray(x) for x in weights]
-        return validate(learner)["mean"]
 
     def report(step, loss):
         row = validate(learner)
@@ -95,6 +96,16 @@ def learn_best(learner: Learner, steps: int, rounds: int, work: Path):
         np.savez(work / f"weights-{step}.npz", row["mean"], *arrays)
 
     learner.learn(steps, report, rounds, checkpoints=Checkpoints(work))
+
+
+def take_best(learner: Learner, work: Path):
+    """Leaves a learner as the mean of its rounds that validates best."""
+    validate = Validation(learner.bank)
+
+    def measure(weights):
+        learner.trainable = [jnp.asarray(x) for x in weights]
+        return validate(learner)["mean"]
+
     kept = (load_arrays(path) for path in work.glob("weights-*.npz"))
     found = [(float(quality), weights) for quality, *weights in kept]
     mean, quality, count = greedy_soup(found, measure)

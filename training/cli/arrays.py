@@ -111,6 +111,7 @@ def _add_learn(verbs):
         default=16,
         help="how often to measure; the model is the mean of the weights that together do best",
     )
+    add("--last", action="store_true", help="the model is that of the last round")
     add("--length-penalty", type=float, default=1.5, help="the model's; default: %(default)s")
     add("--seed", type=int, default=1)
     from ..arrays.recipe import Recipe
@@ -137,6 +138,7 @@ def _learn(args):
         args.rounds,
         args.base,
         args.teachers,
+        args.last,
         args.length_penalty,
         args.seed,
     )

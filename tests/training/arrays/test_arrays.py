@@ -123,8 +123,13 @@ def test_a_model_is_made_and_a_finished_training_is_taken_up(packed, tmp_path):
     assert Rehearsal.load(model).num_frames.tolist() == [1, 1, 3, 3]
     small = tmp_path / "small"
     taught = ("--network", "small", "--teachers", model, model)
-    _run("learn", packed, features, small, *taught, *learn[4:])
-    assert ModelFolder.open(small).backbone == "bundled"
+    assert "mean of" not in _run("learn", packed, features, small, "--last", *taught, *learn[4:])
+    folder = ModelFolder.open(small)
+    assert folder.backbone == "bundled"
+    with np.load(small / "work" / "weights-4.npz") as last:
+        weights = [last[name] for name in last.files[1:]]
+    for variable, own in zip(folder.load_model().trainable_variables, weights, strict=True):
+        np.testing.assert_allclose(variable, own, rtol=1 / 16, atol=1e-4)
 
 
 def test_features_of_frames_as_they_are_stand_for_every_view(packed):
