@@ -8,9 +8,9 @@ from .trainer import ROUND_STEPS
 # By default, without a base:
 EPOCHS, FEWEST_STEPS, BATCH_SIZE, LEARNING_RATE, LABEL_SMOOTHING = 10, 300, 64, 1e-3, 0.1
 # Of a training that goes on from a base. So many clips count as much as all that the base knows:
-KNOWN_CLIPS, MOST_KNOWN = 800, 40.0  # the second: times as much, for `FEW` clips at most
+KNOWN_CLIPS, MOST_KNOWN = 800, 15.0  # the second: times as much, for `FEW` clips at most
 FEW = 20  # clips; up to so many the steps and the batches are the smallest
-FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 2.5e-4, 40, 16, 1500
+FEW_RATE, FEW_STEPS, FEW_BATCH, MOST_STEPS = 4e-4, 60, 16, 1500
 # Where few clips teach names, from features that tell less.
 NAMED_RATE, NAMED_STEPS, NAMED_KNOWN = 2e-4, 60, 30.0
 MOST_VIEWED = 400  # clips and their views, where not told otherwise; a clip has at most:
@@ -64,8 +64,8 @@ class Pace:
         fewer = 1.0 if named else min(1.0, num_clips / FEW)
         if options.has_base:
             views = min(MOST_VIEWS, max(0, MOST_VIEWED // num_clips - 1))
-            rate = NAMED_RATE if coarse else min(FEW_RATE * fewer * more**0.6, LEARNING_RATE)
-            steps = NAMED_STEPS if coarse else min(int(FEW_STEPS * more**1.4), MOST_STEPS)
+            rate = NAMED_RATE if coarse else min(FEW_RATE * fewer * more**0.4, LEARNING_RATE)
+            steps = NAMED_STEPS if coarse else min(int(FEW_STEPS * more**1.2), MOST_STEPS)
             passes = 1
             batch_size = BATCH_SIZE // 2
             if num_clips <= MOST_FEW:
