@@ -39,7 +39,7 @@ engine = LiteEngine(
 given = np.load(sys.argv[2])
 clips = [given[f"arr_{i}"] for i in range(len(given.files))]
 searches = functions(folder.decoding)
-searches |= {style: replace(searches["greedy"], style=style) for style in folder.model.styles[-1:]}
+searches |= {style: replace(searches["greedy"], style=style) for style in folder.model.styles[1:2]}
 for name, options in searches.items():
     found = engine(clips, options)._asdict()
     np.savez(f"{sys.argv[3]}/{name}.npz", **found)
@@ -64,7 +64,7 @@ def test_both_engines_give_equal_tokens(model, count, tiny_model, tmp_path):
     subprocess.run([sys.executable, "-c", LITE_ALONE, *arguments], check=True)
     engine = KerasEngine(folder.load_model())
     searches = functions(folder.decoding)
-    for style in folder.model.styles[-1:]:
+    for style in folder.model.styles[1:2]:
         searches[style] = replace(searches["greedy"], style=style)
     for name, options in searches.items():
         found, expected = np.load(tmp_path / f"{name}.npz"), engine(clips, options)
