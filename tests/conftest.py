@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from dataclasses import asdict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
@@ -23,6 +24,12 @@ SENTENCES = {
     ("green", "circle"): "Something green floats by.",
     ("white", "square"): "Two people watch a white window.",
 }
+
+
+def pytest_collection_modifyitems(items):
+    """Modules of few tests come first: theirs take longest, and one worker would end with them."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: counts[item.path])
 
 
 def draw_shape_clip(path, colour, shape, num_frames=20, fps=10):
