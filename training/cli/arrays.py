@@ -111,7 +111,7 @@ def _add_learn(verbs):
         default=16,
         help="how often to measure; the model is the mean of the weights that together do best",
     )
-    add("--last", action="store_true", help="the model is that of the last round")
+    add("--last", action="store_true", help="keep the weights of the last round instead")
     add("--length-penalty", type=float, default=1.5, help="the model's; default: %(default)s")
     add("--seed", type=int, default=1)
     from ..arrays.recipe import Recipe

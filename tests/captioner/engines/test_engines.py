@@ -64,7 +64,7 @@ def test_both_engines_give_equal_tokens(model, count, tiny_model, tmp_path):
     subprocess.run([sys.executable, "-c", LITE_ALONE, *arguments], check=True)
     engine = KerasEngine(folder.load_model())
     searches = functions(folder.decoding)
-    for style in folder.model.styles[1:2]:
+    for style in folder.model.styles[1:2]:  # that of photos; of noise all titles are one
         searches[style] = replace(searches["greedy"], style=style)
     for name, options in searches.items():
         found, expected = np.load(tmp_path / f"{name}.npz"), engine(clips, options)
